@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An MPTCP path manager whose decisions are taken in user space.
+//!
+//! The hooks of the path manager become events ([`event`]), commands act on subflows
+//! ([`command`]); what both look like is written in `spec/smapp_pm.yaml`.
+
+#![deny(unsafe_code)]
+
+mod command;
+mod event;
+#[allow(unsafe_code)]
+mod sys;
+#[allow(dead_code, unreachable_pub)]
+mod uapi;
+
+use event::Smapp;
+use kernel::{module::this_module, prelude::*};
+use sys::{
+    netlink::{Family, Group, Operation},
+    path_manager::{self, Ops},
+};
+
+module! {
+    type: Module,
+    name: "smapp_pm",
+    authors: ["The smapp developers"],
+    description: "MPTCP path manager controlled from user space",
+    license: "GPL",
+    alias: ["net-pf-16-proto-16-family-smapp_pm"],
+}
+
+static PATH_MANAGER: Ops = Ops::new::<Smapp>(this_module::<LocalModule>());
+
+static FAMILY: Family = Family::new(
+    this_module::<LocalModule>(),
+    (uapi::FAMILY, uapi::VERSION),
+    &OPERATIONS,
+    &GROUPS,
+);
+
+static OPERATIONS: [Operation; 4] = [
+    Operation::command::<command::ConnGet, _>(&command::CONNECTION_POLICY),
+    Operation::dump::<command::ConnGet>(),
+    Operation::command::<command::SubflowCreate, _>(&command::CONNECTION_POLICY),
+    Operation::command::<command::SubflowDestroy, _>(&command::CONNECTION_POLICY),
+];
+
+static GROUPS: [Group; uapi::GROUPS.len()] = {
+    let mut groups = [const { Group::new("") }; uapi::GROUPS.len()];
+    let mut i = 0;
+    while i < groups.len() {
+        groups[i] = Group::new(uapi::GROUPS[i]);
+        i += 1;
+    }
+    groups
+};
+
+/// Fields drop in the order of their declaration: hooks end before the family that they send to.
+struct Module {
+    _path_manager: path_manager::Registration,
+    _family: sys::netlink::Registration,
+}
+
+impl kernel::Module for Module {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let family = FAMILY.register()?;
+        let path_manager = PATH_MANAGER.register()?;
+        pr_info!("loaded: select it with sysctl net.mptcp.path_manager=smapp\n");
+        Ok(Self {
+            _path_manager: path_manager,
+            _family: family,
+        })
+    }
+}
+
+impl Drop for Module {
+    /// No connection is left, or the module could not go.
+    fn drop(&mut self) {
+        let (attached, released) = event::audit();
+        pr_info!("unloaded: {attached} connections attached, {released} released\n");
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The hooks of a path manager.
+//!
+//! C header: [`include/net/mptcp.h`](srctree/include/net/mptcp.h), `struct mptcp_pm_ops`
+
+use super::{
+    connection::{Connection, Subflow},
+    netlink::copy_name,
+};
+use kernel::{bindings, error::to_result, prelude::*, types::Opaque, ThisModule};
+
+/// What a path manager is told, and asked.
+///
+/// Unless a hook says otherwise it runs in atomic context, with the lock of the subflow held and
+/// maybe that of the connection: it can look, not act.
+pub(crate) trait PathManager {
+    /// Name for the sysctl `net.mptcp.path_manager`.
+    const NAME: &'static str;
+
+    /// A socket has been made that this path manager will manage, a listener maybe.
+    fn attached();
+
+    /// A socket that was attached is gone.
+    fn released();
+
+    /// The handshake of MP_CAPABLE is done; the key of the peer may be unknown yet.
+    fn created(connection: &Connection, subflow: &Subflow);
+
+    /// Subflows can be added. Does not come after a fallback to TCP.
+    fn established(connection: &Connection, subflow: &Subflow);
+
+    /// The connection is over. Process context with the lock of the connection held.
+    fn closed(connection: &Connection);
+
+    /// A subflow has joined. The data lock of the connection may be held.
+    fn subflow_established(connection: &Connection, subflow: &Subflow);
+
+    /// A subflow is over or has failed to join. Process context with the lock of the connection
+    /// held, not that of the subflow.
+    fn subflow_closed(connection: &Connection, subflow: &Subflow);
+
+    /// The retransmission timer of a subflow has expired.
+    fn subflow_timeout(connection: &Connection, subflow: &Subflow);
+
+    /// May the peer open one more subflow? Asked more than once for each; the lock of the subflow
+    /// is not held.
+    fn accepts_subflow(connection: &Connection) -> bool;
+}
+
+/// The table of the hooks of a [`PathManager`].
+#[repr(transparent)]
+pub(crate) struct Ops(Opaque<bindings::mptcp_pm_ops>);
+
+// SAFETY: Only the core writes to it, under its own lock.
+unsafe impl Sync for Ops {}
+
+impl Ops {
+    pub(crate) const fn new<P: PathManager>(module: &ThisModule) -> Self {
+        let mut ops: bindings::mptcp_pm_ops = pin_init::zeroed();
+        copy_name(&mut ops.name, P::NAME);
+        ops.owner = module.as_ptr();
+        ops.init = Some(init_callback::<P>);
+        ops.release = Some(release_callback::<P>);
+        ops.created = Some(created_callback::<P>);
+        ops.established = Some(established_callback::<P>);
+        ops.closed = Some(closed_callback::<P>);
+        ops.subflow_established = Some(subflow_established_callback::<P>);
+        ops.subflow_closed = Some(subflow_closed_callback::<P>);
+        ops.subflow_rto = Some(subflow_rto_callback::<P>);
+        ops.accept_new_subflow = Some(accept_new_subflow_callback::<P>);
+        Self(Opaque::new(ops))
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::mptcp_pm_ops {
+        self.0.get()
+    }
+
+    /// Makes the path manager known: connections can use it from now on. Process context.
+    pub(crate) fn register(&'static self) -> Result<Registration> {
+        // SAFETY: The table is complete, and lives as long as the module, to which each of its
+        // users holds a reference.
+        to_result(unsafe { bindings::mptcp_pm_register(self.as_raw()) })?;
+        // INVARIANT: Registered just now.
+        Ok(Registration { ops: self })
+    }
+}
+
+/// The path manager is known as long as this lives.
+///
+/// # Invariants
+///
+/// `ops` are registered.
+pub(crate) struct Registration {
+    ops: &'static Ops,
+}
+
+impl Drop for Registration {
+    /// Waits for the hooks that are still running.
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants; this is the only end of a registration.
+        unsafe { bindings::mptcp_pm_unregister(self.ops.as_raw()) };
+    }
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::init`.
+unsafe extern "C" fn init_callback<P: PathManager>(_msk: *mut bindings::mptcp_sock) {
+    P::attached();
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::release`.
+unsafe extern "C" fn release_callback<P: PathManager>(_msk: *mut bindings::mptcp_sock) {
+    P::released();
+}
+
+/// Hooks about a subflow: each passes on what the core gives it.
+macro_rules! subflow_callbacks {
+    ($($callback:ident => $hook:ident,)*) => {$(
+        /// # Safety
+        ///
+        /// To be called as the hook of `mptcp_pm_ops` in its name: both sockets are valid.
+        unsafe extern "C" fn $callback<P: PathManager>(
+            msk: *mut bindings::mptcp_sock,
+            ssk: *const bindings::sock,
+        ) {
+            // SAFETY: By the safety requirements.
+            P::$hook(unsafe { Connection::from_raw(msk) }, unsafe { Subflow::from_raw(ssk) });
+        }
+    )*};
+}
+
+subflow_callbacks! {
+    created_callback => created,
+    established_callback => established,
+    subflow_established_callback => subflow_established,
+    subflow_closed_callback => subflow_closed,
+    subflow_rto_callback => subflow_timeout,
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::closed`: the socket is valid.
+unsafe extern "C" fn closed_callback<P: PathManager>(msk: *mut bindings::mptcp_sock) {
+    // SAFETY: By the safety requirements.
+    P::closed(unsafe { Connection::from_raw(msk) });
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::accept_new_subflow`: the socket is valid.
+unsafe extern "C" fn accept_new_subflow_callback<P: PathManager>(
+    msk: *const bindings::mptcp_sock,
+) -> bool {
+    // SAFETY: By the safety requirements.
+    P::accepts_subflow(unsafe { Connection::from_raw(msk) })
+}
