@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the guest tests, the demo and the measurements share: a network of
+//! namespaces, connections over it, processes in it, and what the kernel says.
+//!
+//! Everything here needs root and a machine of its own: the guest of `qemu/run`.
+#![forbid(unsafe_code)]
+
+pub mod capture;
+pub mod kmsg;
+pub mod module;
+pub mod netns;
+pub mod path_manager;
+pub mod process;
+pub mod topology;
+pub mod traffic;
+pub mod wait;
+
+pub use capture::Capture;
+pub use kmsg::KernelLog;
+pub use netns::Netns;
+pub use path_manager::PathManager;
+pub use process::Process;
+pub use topology::{Family, Fault, Path, Shape, Topology};
+pub use traffic::Connection;
+pub use wait::{DEADLINE, wait_for};

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Network namespaces with a name, and running things in them.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::panic::resume_unwind;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::topology::Family;
+
+/// A network namespace, as `ip netns` names it; deleted when dropped.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+    file: File,
+}
+
+impl Netns {
+    /// Add the network namespace `name`, with its loopback up.
+    pub fn add(name: &str) -> Result<Self> {
+        tool("ip", &["netns", "add", name], "")?;
+        let path = format!("/run/netns/{name}");
+        let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+        Ok(Netns {
+            name: name.into(),
+            file,
+        })
+    }
+
+    /// Its name, for `ip netns exec NAME` and `ip -n NAME`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Run a closure in the namespace.
+    ///
+    /// The closure gets a thread of its own, so that the caller stays where it
+    /// is. Sockets and processes made by the closure stay in the namespace.
+    pub fn enter<T: Send>(&self, closure: impl FnOnce() -> T + Send) -> T {
+        let body = || {
+            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+                .unwrap_or_else(|errno| panic!("cannot enter namespace {}: {errno}", self.name));
+            closure()
+        };
+        thread::scope(|scope| scope.spawn(body).join()).unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Run the lines of an `ip -batch`.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        tool("ip", &["-n", &self.name, "-batch", "-"], lines).map(drop)
+    }
+
+    /// As [`Netns::ip`], with rules and routes of the given family.
+    pub fn ip_of(&self, family: Family, lines: &str) -> Result<()> {
+        let family = match family {
+            Family::V4 => "-4",
+            Family::V6 => "-6",
+        };
+        tool("ip", &["-n", &self.name, family, "-batch", "-"], lines).map(drop)
+    }
+
+    /// Run the lines of a `tc -batch`.
+    pub fn tc(&self, lines: &str) -> Result<()> {
+        tool("tc", &["-n", &self.name, "-batch", "-"], lines).map(drop)
+    }
+
+    /// Load nftables rules.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        self.enter(|| tool("nft", &["-f", "-"], rules)).map(drop)
+    }
+
+    /// Run a program to its end.
+    pub fn run(&self, program: &str, args: &[&str]) -> Result<Output> {
+        self.enter(|| {
+            Command::new(program)
+                .args(args)
+                .stdin(Stdio::null())
+                .output()
+        })
+        .with_context(|| format!("cannot run {program}"))
+    }
+
+    /// Run a program to its end and return what it wrote to stdout and stderr,
+    /// whatever its exit status: for reports.
+    pub fn show(&self, program: &str, args: &[&str]) -> String {
+        let text = match self.run(program, args) {
+            Ok(output) => [output.stdout, output.stderr].concat(),
+            Err(error) => format!("{error:#}").into(),
+        };
+        let mut shown = format!("{}# {program} {}\n", self.name, args.join(" "));
+        for line in String::from_utf8_lossy(&text).lines() {
+            shown.extend([line.trim_end(), "\n"]);
+        }
+        shown
+    }
+
+    /// Set a sysctl of the namespace, named as under `/proc/sys/net`.
+    pub fn set_sysctl(&self, name: &str, value: impl AsRef<[u8]> + Sync) -> Result<()> {
+        let path = format!("/proc/sys/net/{name}");
+        self.enter(|| fs::write(&path, &value))
+            .with_context(|| format!("cannot write {path}"))
+    }
+
+    /// Read a sysctl of the namespace.
+    pub fn sysctl(&self, name: &str) -> Result<String> {
+        let path = format!("/proc/sys/net/{name}");
+        let value = self
+            .enter(|| fs::read_to_string(&path))
+            .with_context(|| format!("cannot read {path}"))?;
+        Ok(value.trim().to_string())
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // Not reported: the namespace may have been deleted on purpose.
+        let _ = tool("ip", &["netns", "delete", &self.name], "");
+    }
+}
+
+/// Run a program that must succeed, with `input` as its stdin; return its stdout.
+pub fn tool<S: AsRef<OsStr>>(program: &str, args: &[S], input: &str) -> Result<String> {
+    let line = || {
+        let args: Vec<_> = args
+            .iter()
+            .map(|arg| arg.as_ref().to_string_lossy())
+            .collect();
+        format!("{program} {}", args.join(" "))
+    };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {program}"))?;
+    // The input is far smaller than a pipe: this does not block.
+    let written = child
+        .stdin
+        .take()
+        .expect("stdin is piped")
+        .write_all(input.as_bytes());
+    let output = child.wait_with_output().with_context(line)?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{}: {}\n{}\n{input}",
+            line(),
+            output.status,
+            stderr.trim_end()
+        );
+    }
+    written.with_context(line)?;
+    String::from_utf8(output.stdout).with_context(line)
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The network of the tests: a client with two addresses, a router, a server.
+//!
+//! ```text
+//!           eth0 10.0.1.2                   10.0.1.1 c0
+//!           fd00:1::2  ------- path 1 ------- fd00:1::1          eth0 10.0.3.2
+//!  client                                               router -----  server
+//!           eth1 10.0.2.2                   10.0.2.1 c1   s0     fd00:3::2
+//!           fd00:2::2  ------- path 2 ------- fd00:2::1
+//! ```
+//!
+//! Each address of the client uses its own path, in both directions. The link to
+//! the server is not shaped.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::netns::Netns;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, for a test that holds for either.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+}
+
+/// One of the two ways from the client to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// `eth0` of the client: its default route.
+    First,
+    /// `eth1` of the client.
+    Second,
+}
+
+impl Path {
+    fn number(self) -> u8 {
+        match self {
+            Path::First => 1,
+            Path::Second => 2,
+        }
+    }
+
+    /// Its interface on the client.
+    pub fn interface(self) -> &'static str {
+        match self {
+            Path::First => "eth0",
+            Path::Second => "eth1",
+        }
+    }
+
+    /// Its interface on the router.
+    fn router_interface(self) -> &'static str {
+        match self {
+            Path::First => "c0",
+            Path::Second => "c1",
+        }
+    }
+
+    /// The client's address on it.
+    pub fn client(self, family: Family) -> IpAddr {
+        self.address(family, 2)
+    }
+
+    fn router(self, family: Family) -> IpAddr {
+        self.address(family, 1)
+    }
+
+    fn address(self, family: Family, host: u8) -> IpAddr {
+        address(family, self.number(), host)
+    }
+}
+
+/// The server's address.
+pub fn server(family: Family) -> IpAddr {
+    address(family, 3, 2)
+}
+
+fn address(family: Family, net: u8, host: u8) -> IpAddr {
+    match family {
+        Family::V4 => [10, 0, net, host].into(),
+        Family::V6 => [0xfd00, net.into(), 0, 0, 0, 0, 0, host.into()].into(),
+    }
+}
+
+fn prefix(family: Family) -> u8 {
+    match family {
+        Family::V4 => 24,
+        Family::V6 => 64,
+    }
+}
+
+/// What is done to the packets of a path on the router, in both directions. The
+/// links stay up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// They vanish.
+    Blackhole,
+    /// They vanish, and the sender gets an ICMP "host unreachable" (IPv4) or
+    /// "no route" (IPv6).
+    Unreachable,
+    /// TCP segments are answered by a RST.
+    Reset,
+}
+
+/// Speed of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Mbit/s in each direction.
+    pub rate: u32,
+    /// One way delay.
+    pub delay: Duration,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape {
+            rate: 20,
+            delay: Duration::from_millis(1),
+        }
+    }
+}
+
+/// A network of three namespaces, removed when dropped.
+///
+/// When a test panics, the state of the client and of the server is printed.
+#[derive(Debug)]
+pub struct Topology {
+    /// Host with two addresses.
+    pub client: Netns,
+    /// Router between the paths and the server.
+    pub router: Netns,
+    /// Host with one address.
+    pub server: Netns,
+}
+
+impl Topology {
+    /// Two paths of equal, default shape; the path manager of the client and of
+    /// the server is `smapp`.
+    pub fn new() -> Result<Self> {
+        let topology = Self::with_shapes([Shape::default(); 2])?;
+        for host in [&topology.client, &topology.server] {
+            host.set_sysctl("mptcp/path_manager", "smapp")?;
+        }
+        Ok(topology)
+    }
+
+    /// Two paths of the given shapes; path managers as the kernel has them.
+    pub fn with_shapes(shapes: [Shape; 2]) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(1);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::build(|role| format!("{role}-{number}"), shapes).context("cannot build the topology")
+    }
+
+    /// As [`Topology::with_shapes`], with namespaces named `client`, `router` and
+    /// `server`: for people.
+    pub fn with_plain_names(shapes: [Shape; 2]) -> Result<Self> {
+        Self::build(str::to_string, shapes).context("cannot build the topology")
+    }
+
+    fn build(name: impl Fn(&str) -> String, shapes: [Shape; 2]) -> Result<Self> {
+        let topology = Topology {
+            client: Netns::add(&name("client"))?,
+            router: Netns::add(&name("router"))?,
+            server: Netns::add(&name("server"))?,
+        };
+        let Topology {
+            client,
+            router,
+            server,
+        } = &topology;
+        // Without this an address is of no use in its first second or two.
+        for host in [client, router, server] {
+            host.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
+        }
+        router.set_sysctl("ipv4/ip_forward", "1")?;
+        router.set_sysctl("ipv6/conf/all/forwarding", "1")?;
+        let links = format!(
+            "link set lo up\n\
+             link add c0 type veth peer name eth0 netns {0}\n\
+             link add c1 type veth peer name eth1 netns {0}\n\
+             link add s0 type veth peer name eth0 netns {1}\n\
+             link set c0 up\nlink set c1 up\nlink set s0 up\n\
+             address add 10.0.1.1/24 dev c0\naddress add fd00:1::1/64 dev c0 nodad\n\
+             address add 10.0.2.1/24 dev c1\naddress add fd00:2::1/64 dev c1 nodad\n\
+             address add 10.0.3.1/24 dev s0\naddress add fd00:3::1/64 dev s0 nodad\n",
+            client.name(),
+            server.name()
+        );
+        router.ip(&links)?;
+        server.ip("link set lo up\nlink set eth0 up\n\
+             address add 10.0.3.2/24 dev eth0\naddress add fd00:3::2/64 dev eth0 nodad\n\
+             route add default via 10.0.3.1\nroute add default via fd00:3::1\n")?;
+        client.ip("link set lo up\nlink set eth0 up\nlink set eth1 up\n")?;
+        topology.add_address(Path::First)?;
+        topology.add_address(Path::Second)?;
+        topology.shape(shapes)?;
+        Ok(topology)
+    }
+
+    fn shape(&self, shapes: [Shape; 2]) -> Result<()> {
+        let lines = |interface: fn(Path) -> &'static str| -> String {
+            let line = |(path, shape): (Path, Shape)| {
+                let Shape { rate, delay } = shape;
+                let (dev, delay) = (interface(path), delay.as_micros());
+                format!(
+                    "qdisc add dev {dev} root netem rate {rate}mbit delay {delay}us limit 200\n"
+                )
+            };
+            [Path::First, Path::Second]
+                .into_iter()
+                .zip(shapes)
+                .map(line)
+                .collect()
+        };
+        self.client.tc(&lines(Path::interface))?;
+        self.router.tc(&lines(Path::router_interface))
+    }
+
+    /// Give the client its IPv4 and IPv6 address on a path, and the routes that
+    /// tie them to it.
+    pub fn add_address(&self, path: Path) -> Result<()> {
+        for family in Family::BOTH {
+            let (dev, table) = (path.interface(), path.number());
+            let (local, router, prefix) =
+                (path.client(family), path.router(family), prefix(family));
+            let dad = if family == Family::V6 { "nodad" } else { "" };
+            self.client.ip_of(
+                family,
+                &format!(
+                    "address add {local}/{prefix} dev {dev} {dad}\n\
+                     route add default via {router} dev {dev} metric {table}\n\
+                     route add default via {router} dev {dev} table {table}\n\
+                     rule add from {local} table {table}\n"
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Remove the client's addresses on a path and what [`Topology::add_address`]
+    /// came with.
+    pub fn remove_address(&self, path: Path) -> Result<()> {
+        for family in Family::BOTH {
+            let (dev, table) = (path.interface(), path.number());
+            let (local, prefix) = (path.client(family), prefix(family));
+            self.client.ip_of(
+                family,
+                &format!(
+                    "rule delete from {local} table {table}\n\
+                     route delete default dev {dev} table {table}\n\
+                     route delete default dev {dev} metric {table}\n\
+                     address delete {local}/{prefix} dev {dev}\n"
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Break a path on the router.
+    pub fn break_path(&self, path: Path, fault: Fault) -> Result<()> {
+        let action = match fault {
+            Fault::Blackhole => "blackhole",
+            Fault::Unreachable => "unreachable",
+            Fault::Reset => return self.reset_path(path),
+        };
+        self.rules("add", path, action)
+    }
+
+    /// Repair a path broken by [`Topology::break_path`].
+    pub fn repair_path(&self, path: Path, fault: Fault) -> Result<()> {
+        match fault {
+            Fault::Blackhole => self.rules("delete", path, "blackhole"),
+            Fault::Unreachable => self.rules("delete", path, "unreachable"),
+            Fault::Reset => self.router.nft("delete table inet reset\n"),
+        }
+    }
+
+    fn rules(&self, verb: &str, path: Path, action: &str) -> Result<()> {
+        for family in Family::BOTH {
+            let (dev, local) = (path.router_interface(), path.client(family));
+            self.router.ip_of(
+                family,
+                &format!(
+                    "rule {verb} from {local} iif {dev} {action}\n\
+                     rule {verb} to {local} iif s0 {action}\n"
+                ),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn reset_path(&self, path: Path) -> Result<()> {
+        let dev = path.router_interface();
+        self.router.nft(&format!(
+            "table inet reset {{\n\
+               chain forward {{\n\
+                 type filter hook forward priority 0;\n\
+                 meta l4proto tcp iifname {dev} reject with tcp reset\n\
+                 meta l4proto tcp oifname {dev} reject with tcp reset\n\
+               }}\n\
+             }}\n"
+        ))
+    }
+
+    /// What the kernel knows of the connections of both hosts: for a person who
+    /// has to find out why a test failed.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for host in [&self.client, &self.server] {
+            text += &host.show("smapp", &["connection", "list"]);
+            text += &host.show("ss", &["-Mtian"]);
+            text += &host.show("ip", &["mptcp", "endpoint"]);
+        }
+        text
+    }
+}
+
+impl Drop for Topology {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.report());
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "path {}", self.number())
+    }
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Multipath TCP connections between the client and the server of a topology.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::fd::OwnedFd;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use crate::netns::Netns;
+use crate::topology::{Family, Topology, server};
+use crate::wait::DEADLINE;
+
+/// Make a Multipath TCP socket, or a TCP one for fallback, in the caller's network
+/// namespace.
+fn socket(family: Family, protocol: Protocol) -> Result<Socket> {
+    let domain = match family {
+        Family::V4 => Domain::IPV4,
+        Family::V6 => Domain::IPV6,
+    };
+    let socket = Socket::new(domain, Type::STREAM, Some(protocol))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
+    socket.set_write_timeout(Some(DEADLINE))?;
+    Ok(socket)
+}
+
+fn as_stream(socket: Socket) -> TcpStream {
+    OwnedFd::from(socket).into()
+}
+
+/// Listen on an address, on a free port.
+pub fn listen(host: &Netns, address: IpAddr, protocol: Protocol) -> Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    host.enter(|| -> Result<_> {
+        let socket = socket(family, protocol)?;
+        socket.bind(&SocketAddr::new(address, 0).into())?;
+        socket.listen(128)?;
+        Ok(OwnedFd::from(socket).into())
+    })
+    .with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Connect to an address.
+pub fn connect(host: &Netns, to: SocketAddr) -> Result<TcpStream> {
+    let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
+    host.enter(|| -> Result<_> {
+        let socket = socket(family, Protocol::MPTCP)?;
+        socket.connect(&to.into())?;
+        Ok(as_stream(socket))
+    })
+    .with_context(|| format!("cannot connect to {to}"))
+}
+
+/// Both ends of one connection.
+///
+/// There is no thread behind it: what is written to one end can be read from the
+/// other, as long as it fits into the socket buffers.
+#[derive(Debug)]
+pub struct Connection {
+    /// The end that connected.
+    pub client: TcpStream,
+    /// The end that accepted.
+    pub server: TcpStream,
+    /// Where the server listens.
+    pub listener: TcpListener,
+}
+
+impl Connection {
+    /// Connect the client to the server over the first path.
+    pub fn open(topology: &Topology, family: Family) -> Result<Self> {
+        let listener = listen(&topology.server, server(family), Protocol::MPTCP)?;
+        Self::open_to(topology, listener)
+    }
+
+    /// Connect the client to a listening socket of the server.
+    pub fn open_to(topology: &Topology, listener: TcpListener) -> Result<Self> {
+        let client = connect(&topology.client, listener.local_addr()?)?;
+        let (server, _) = listener.accept().context("cannot accept")?;
+        server.set_read_timeout(Some(DEADLINE))?;
+        server.set_write_timeout(Some(DEADLINE))?;
+        Ok(Connection {
+            client,
+            server,
+            listener,
+        })
+    }
+
+    /// As [`Connection::open`], with some data exchanged: both ends are fully
+    /// established after that.
+    pub fn establish(topology: &Topology, family: Family) -> Result<Self> {
+        let mut connection = Self::open(topology, family)?;
+        connection.exchange(1)?;
+        Ok(connection)
+    }
+
+    /// Send some bytes to the server and as many back, at most some 10,000.
+    pub fn exchange(&mut self, length: usize) -> Result<()> {
+        pass(&mut self.client, &mut self.server, length).context("client to server")?;
+        pass(&mut self.server, &mut self.client, length).context("server to client")
+    }
+
+    /// Send more bytes to the server than fit into the socket buffers and the
+    /// queues of a path: every path that works carries some of them.
+    pub fn transfer(&mut self, length: usize) -> Result<()> {
+        let Connection { client, server, .. } = self;
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| client.write_all(&vec![7; length]));
+            let mut received = vec![0; length];
+            server.read_exact(&mut received).context("cannot read")?;
+            ensure!(
+                received.iter().all(|&byte| byte == 7),
+                "received other bytes than were sent"
+            );
+            writer
+                .join()
+                .expect("writing does not panic")
+                .context("cannot write")
+        })
+    }
+
+    /// Close the client's end so that the peer gets an MP_FASTCLOSE.
+    pub fn abort(self) -> Result<(TcpStream, TcpListener)> {
+        SockRef::from(&self.client).set_linger(Some(Duration::ZERO))?;
+        Ok((self.server, self.listener))
+    }
+
+    /// The client's address and port of the initial subflow.
+    pub fn client_address(&self) -> Result<SocketAddr> {
+        Ok(self.client.local_addr()?)
+    }
+
+    /// The server's address and port.
+    pub fn server_address(&self) -> Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+}
+
+fn pass(from: &mut TcpStream, to: &mut TcpStream, length: usize) -> Result<()> {
+    let sent: Vec<u8> = (0..length).map(|i| i as u8).collect();
+    from.write_all(&sent).context("cannot write")?;
+    let mut received = vec![0; length];
+    to.read_exact(&mut received).context("cannot read")?;
+    ensure!(
+        sent == received,
+        "the {length} bytes received are not those sent"
+    );
+    Ok(())
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Commands that are granted.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use rustix::net::netdevice::name_to_index;
+use smapp::command::SubflowCreate;
+use smapp::message::TcpState;
+use smapp::{EventKind, IfIndex};
+use smapp_tests::traffic::listen;
+use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
+use socket2::Protocol;
+
+use super::{connect, initial, join, over_second_path};
+
+#[test]
+fn subflow_create_answers_with_id_and_port() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let answer = client.create(token, over_second_path(&connection)?)?;
+        assert_ne!(answer.id, initial(&mut client, token)?);
+        assert_ne!(answer.local_port, 0);
+        assert_eq!(answer.remote(), connection.server_address()?);
+        let joined = client.joined(answer.id)?;
+        assert_eq!(joined.local(), answer.local());
+    }
+    Ok(())
+}
+
+#[test]
+fn subflow_create_uses_the_given_port() -> Result<()> {
+    const PORT: u16 = 4444;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let answer = client.create(token, over_second_path(&connection)?.from_port(PORT))?;
+        assert_eq!(answer.local_port, PORT);
+        client.joined(answer.id)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        assert_eq!(
+            event.subflow().map(|subflow| subflow.remote_port),
+            Some(PORT)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn two_subflows_can_share_their_addresses() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let first = join(&mut client, &connection, token)?;
+        let second = join(&mut client, &connection, token)?;
+        assert_ne!(first.id, second.id);
+        assert_ne!(first.local_port, second.local_port);
+        assert_eq!(first.local_id, second.local_id);
+        client.wait_for_subflows(token, 3)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_kernel_chooses_the_address_that_is_left_out() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let answer = client.create(token, SubflowCreate::to(connection.server_address()?))?;
+        let joined = client.joined(answer.id)?;
+        assert_eq!(joined.local_address, Path::First.client(family));
+        assert_eq!(answer.local(), joined.local());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backup_subflow_is_one_for_both_hosts() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let answer = client.create(token, over_second_path(&connection)?.backup(true))?;
+    let ours = client.joined(answer.id)?;
+    assert!(ours.backup);
+    let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+    let theirs = event.subflow().context("sub_estab has a subflow")?;
+    assert!(theirs.backup_peer);
+    // And a subflow that is not: the flags are not always set.
+    let plain = join(&mut client, &connection, token)?;
+    assert!(!plain.backup && !plain.backup_peer);
+    Ok(())
+}
+
+#[test]
+fn a_subflow_can_be_bound_to_an_interface() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let number = name_to_index(&connection.client, Path::Second.interface())?;
+    let wanted = SubflowCreate::to(connection.server_address()?).dev(IfIndex(number));
+    let answer = client.create(token, wanted)?;
+    let joined = client.joined(answer.id)?;
+    assert_eq!(joined.ifindex, Some(IfIndex(number)));
+    assert_eq!(joined.local_address, Path::Second.client(Family::V4));
+    Ok(())
+}
+
+#[test]
+fn data_flows_on_a_created_subflow() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let subflow = join(&mut client, &connection, token)?;
+        topology.break_path(Path::First, Fault::Blackhole)?;
+        connection.exchange(5000)?;
+        let subflow = *client
+            .connection(token)?
+            .subflow(subflow.id)
+            .context("subflow is gone")?;
+        let info = subflow.tcp_info.context("conn-get without tcp_info")?;
+        ensure!(
+            info.bytes_received >= 5000,
+            "not on the second path: {info:?}"
+        );
+        topology.repair_path(Path::First, Fault::Blackhole)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn subflow_destroy_closes_a_subflow_of_the_peer() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let ours = join(&mut client, &connection, token)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        let theirs = event.subflow().context("sub_estab has a subflow")?;
+        server.destroy(event.token(), theirs.id)?;
+        server.expect_subflow(EventKind::SubflowClosed, theirs.id)?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
+        assert_eq!(closed.errno.map(|errno| errno.0), Some(0));
+        connection.exchange(1000)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn subflow_destroy_closes_the_initial_subflow() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let first = initial(&mut client, token)?;
+        let second = join(&mut client, &connection, token)?;
+        client.destroy(token, first)?;
+        client.expect_subflow(EventKind::SubflowClosed, first)?;
+        connection.exchange(1000)?;
+        let left = client.connection(token)?.subflows;
+        assert_eq!(
+            left.iter().map(|subflow| subflow.id).collect::<Vec<_>>(),
+            [second.id]
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn subflow_destroy_stops_a_join_under_way() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    topology.break_path(Path::Second, Fault::Blackhole)?;
+    let subflow = client.create(token, over_second_path(&connection)?)?;
+    client.destroy(token, subflow.id)?;
+    let closed = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
+    assert_eq!(
+        (closed.local(), closed.remote()),
+        (subflow.local(), subflow.remote())
+    );
+    connection.exchange(1000)?;
+    assert_eq!(client.connection(token)?.extra_subflows, 0);
+    Ok(())
+}
+
+#[test]
+fn conn_get_tells_all_of_a_connection() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let theirs = server.created()?;
+        join(&mut client, &connection, token)?;
+        connection.exchange(3000)?;
+        let got = client.wait_for_subflows(token, 2)?;
+        assert_eq!(
+            (got.token, got.server_side, got.fallback),
+            (token, false, false)
+        );
+        assert_eq!(got.extra_subflows, 1);
+        let info = got.info.context("conn-get without mptcp_info")?;
+        assert_eq!(info.bytes_sent, 3001);
+        let first = got
+            .subflows
+            .iter()
+            .find(|subflow| subflow.initial)
+            .context("no initial")?;
+        assert_eq!(first.local(), connection.client_address()?);
+        assert_eq!(first.state, Some(TcpState::ESTABLISHED));
+        for subflow in &got.subflows {
+            let tcp = subflow.tcp_info.context("conn-get without tcp_info")?;
+            assert_eq!(subflow.rto, Some(tcp.rto));
+            ensure!(tcp.rtt > 0 && subflow.snd_una.is_some(), "{subflow:?}");
+        }
+        assert!(server.connection(theirs)?.server_side);
+    }
+    Ok(())
+}
+
+#[test]
+fn conn_get_lists_all_connections() -> Result<()> {
+    // More than fit into one part of a dump.
+    const COUNT: usize = 40;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut connections = Vec::new();
+    let mut tokens = BTreeSet::new();
+    let mut listener = listen(
+        &topology.server,
+        topology::server(Family::V4),
+        Protocol::MPTCP,
+    )?;
+    for _ in 0..COUNT {
+        let Connection {
+            client: near,
+            server: far,
+            listener: back,
+        } = Connection::open_to(&topology, listener)?;
+        tokens.insert(client.created()?);
+        connections.push((near, far));
+        listener = back;
+    }
+    let listed = client.connections()?;
+    assert_eq!(listed.len(), COUNT);
+    assert_eq!(
+        listed
+            .iter()
+            .map(|connection| connection.token)
+            .collect::<BTreeSet<_>>(),
+        tokens
+    );
+    assert!(
+        listed
+            .iter()
+            .all(|connection| connection.subflows.len() == 1)
+    );
+    drop(connections);
+    wait_for("an empty list", smapp_tests::DEADLINE, || {
+        let left = client.connections()?;
+        ensure!(left.is_empty(), "{} connections", left.len());
+        Ok(())
+    })
+}
+
+#[test]
+fn conn_get_lists_the_subflows_of_a_large_connection() -> Result<()> {
+    const EXTRA: usize = 8;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V6, &mut client)?;
+    for _ in 0..EXTRA {
+        join(&mut client, &connection, token)?;
+    }
+    let ids = |connection: &smapp::message::Connection| -> BTreeSet<_> {
+        connection
+            .subflows
+            .iter()
+            .map(|subflow| subflow.id)
+            .collect()
+    };
+    let alone = client.connection(token)?;
+    assert_eq!(ids(&alone).len(), EXTRA + 1);
+    let mut listed = BTreeSet::new();
+    // A connection may come in several parts, each naming its token.
+    for part in client.connections()? {
+        assert_eq!(part.token, token);
+        listed.extend(ids(&part));
+    }
+    assert_eq!(listed, ids(&alone));
+    Ok(())
+}

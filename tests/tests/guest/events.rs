@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Events of connections and of subflows, in the order of a life.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use smapp::{Event, EventKind, EventSet};
+use smapp_tests::traffic::listen;
+use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
+use socket2::Protocol;
+
+use super::{connect, initial, join, over_second_path};
+
+#[test]
+fn created_names_the_connection_on_the_client() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let connection = Connection::open(&topology, family)?;
+        let event = client.expect(EventKind::Created, |_| true)?;
+        let subflow = event.subflow().context("created has a subflow")?;
+        assert!(!event.server_side());
+        assert_eq!(subflow.local(), connection.client_address()?);
+        assert_eq!(subflow.remote(), connection.server_address()?);
+        assert!(subflow.initial && subflow.active);
+        assert_eq!(client.connection(event.token())?.token, event.token());
+    }
+    Ok(())
+}
+
+#[test]
+fn created_names_the_connection_on_the_server() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let connection = Connection::establish(&topology, family)?;
+        let event = server.expect(EventKind::Created, |_| true)?;
+        let subflow = event.subflow().context("created has a subflow")?;
+        assert!(event.server_side());
+        assert_eq!(subflow.local(), connection.server_address()?);
+        assert_eq!(subflow.remote(), connection.client_address()?);
+        assert!(subflow.initial && !subflow.active);
+    }
+    Ok(())
+}
+
+#[test]
+fn estab_follows_created_on_both_hosts() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let _connection = Connection::establish(&topology, family)?;
+        for host in [&mut client, &mut server] {
+            let seen = host.seen().len();
+            let event = host.expect(EventKind::Established, |_| true)?;
+            let kinds: Vec<_> = host.seen()[seen..].iter().map(Event::kind).collect();
+            assert_eq!(kinds, [EventKind::Created, EventKind::Established]);
+            assert_eq!(host.seen()[seen].token(), event.token());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn estab_waits_for_the_first_data_on_the_client() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut silent = Connection::open(&topology, Family::V4)?;
+    let first = client.created()?;
+    let (_talking, second) = connect(&topology, Family::V4, &mut client)?;
+    let early = client
+        .seen()
+        .iter()
+        .filter(|event| event.kind() == EventKind::Established);
+    assert_eq!(early.map(Event::token).collect::<Vec<_>>(), [second]);
+    silent.exchange(1)?;
+    client.established(first)
+}
+
+#[test]
+fn closed_comes_last_on_both_hosts() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let connection = Connection::establish(&topology, family)?;
+        let tokens = [client.created()?, server.created()?];
+        drop(connection);
+        for (host, token) in [&mut client, &mut server].into_iter().zip(tokens) {
+            let event = host.expect(EventKind::Closed, |_| true)?;
+            assert_eq!(event.token(), token);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn closed_follows_a_fastclose_of_the_peer() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut server)?;
+        let _server = connection.abort()?;
+        server.expect(EventKind::Closed, |event| event.token() == token)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn closed_follows_a_disconnect() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    rustix::net::connect_unspec(&connection.client)?;
+    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    // The socket is as new: it can be used for another connection.
+    let address = connection.server_address()?;
+    topology
+        .client
+        .enter(|| rustix::net::connect(&connection.client, &address))?;
+    let again = client.created()?;
+    drop(connection);
+    client
+        .expect(EventKind::Closed, |event| event.token() == again)
+        .map(drop)
+}
+
+#[test]
+fn every_connection_created_is_closed() -> Result<()> {
+    const COUNT: usize = 100;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    let mut listener = listen(
+        &topology.server,
+        topology::server(Family::V4),
+        Protocol::MPTCP,
+    )?;
+    for _ in 0..COUNT {
+        let connection = Connection::open_to(&topology, listener)?;
+        listener = connection.listener;
+    }
+    for host in [&mut client, &mut server] {
+        for _ in 0..COUNT {
+            host.expect(EventKind::Closed, |_| true)?;
+        }
+        let tokens = |kind| {
+            let of_kind = host.seen().iter().filter(move |event| event.kind() == kind);
+            let mut tokens: Vec<_> = of_kind.map(Event::token).collect();
+            tokens.sort();
+            tokens
+        };
+        let created = tokens(EventKind::Created);
+        assert_eq!(created.len(), COUNT);
+        assert_eq!(created, tokens(EventKind::Closed));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fallback_to_tcp_is_never_established() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let listener = listen(
+        &topology.server,
+        topology::server(Family::V4),
+        Protocol::TCP,
+    )?;
+    let mut fallback = Connection::open_to(&topology, listener)?;
+    fallback.exchange(100)?;
+    drop(fallback);
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let established = client
+        .seen()
+        .iter()
+        .filter(|event| event.kind() == EventKind::Established);
+    assert_eq!(established.map(Event::token).collect::<Vec<_>>(), [token]);
+    Ok(())
+}
+
+#[test]
+fn the_flag_of_a_peer_that_denies_joins_to_its_address_is_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for deny in [false, true] {
+        let allow = if deny { "0" } else { "1" };
+        topology
+            .server
+            .set_sysctl("mptcp/allow_join_initial_addr_port", allow)?;
+        let _connection = Connection::establish(&topology, Family::V4)?;
+        let event = client.expect(EventKind::Established, |_| true)?;
+        let Event::Established { deny_join_id0, .. } = event else {
+            unreachable!("expected estab")
+        };
+        assert_eq!(deny_join_id0, deny);
+    }
+    Ok(())
+}
+
+#[test]
+fn sub_estab_comes_on_both_hosts() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let created = client.create(token, over_second_path(&connection)?)?;
+        let ours = client.joined(created.id)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        let theirs = event.subflow().context("sub_estab has a subflow")?;
+        assert!(event.server_side());
+        assert!(ours.active && !ours.initial);
+        assert!(!theirs.active && !theirs.initial);
+        assert_eq!(ours.local_address, Path::Second.client(family));
+        assert_eq!(
+            (ours.local(), ours.remote()),
+            (theirs.remote(), theirs.local())
+        );
+        assert_eq!(ours.local_id, theirs.remote_id);
+        let opened = server
+            .seen()
+            .iter()
+            .find(|event| event.kind() == EventKind::Created);
+        let initial = opened
+            .and_then(Event::subflow)
+            .context("no created on the server")?;
+        assert_ne!(theirs.id, initial.id);
+    }
+    Ok(())
+}
+
+#[test]
+fn sub_closed_comes_on_both_hosts() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let subflow = join(&mut client, &connection, token)?;
+        client.destroy(token, subflow.id)?;
+        let ours = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
+        assert_eq!(ours.errno.map(|errno| errno.0), Some(0));
+        assert_eq!(
+            (ours.local(), ours.remote()),
+            (subflow.local(), subflow.remote())
+        );
+        let from_second = |event: &Event| {
+            event
+                .subflow()
+                .is_some_and(|theirs| theirs.remote() == subflow.local())
+        };
+        let event = server.expect(EventKind::SubflowClosed, from_second)?;
+        let errno = event.subflow().and_then(|theirs| theirs.errno);
+        assert_eq!(errno.map(|errno| errno.0), Some(0));
+    }
+    Ok(())
+}
+
+#[test]
+fn timeout_tells_the_doubled_rto() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let id = initial(&mut client, token)?;
+        let calm = client.connection(token)?.subflows[0]
+            .rto
+            .context("conn-get without rto")?;
+        topology.break_path(Path::First, Fault::Blackhole)?;
+        connection.client.write_all(b"lost")?;
+        let mut last = calm;
+        for count in 1..=4 {
+            let is_it = |event: &Event| event.token() == token;
+            let event = client.expect(EventKind::Timeout, is_it)?;
+            let subflow = event.subflow().context("timeout has a subflow")?;
+            assert_eq!(subflow.id, id);
+            assert_eq!(
+                (subflow.backoff, subflow.retransmits),
+                (Some(count), Some(count))
+            );
+            let rto = subflow.rto.context("timeout without rto")?;
+            // The first one starts from what was measured meanwhile.
+            if count > 1 {
+                assert_eq!(rto, 2 * last, "timeout {count}");
+            } else {
+                ensure!(rto > calm, "rto {rto} us is not more than {calm} us");
+            }
+            last = rto;
+        }
+        topology.repair_path(Path::First, Fault::Blackhole)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn timeout_comes_for_the_syn_of_a_join() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        topology.break_path(Path::Second, Fault::Blackhole)?;
+        let subflow = client.create(token, over_second_path(&connection)?)?;
+        for count in 1..=2 {
+            let timeout = client.expect_subflow(EventKind::Timeout, subflow.id)?;
+            assert_eq!(timeout.retransmits, Some(count));
+            assert_eq!(timeout.local(), subflow.local());
+        }
+        topology.repair_path(Path::Second, Fault::Blackhole)?;
+        client.joined(subflow.id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_listener_gets_only_the_events_it_registered_for() -> Result<()> {
+    let topology = Topology::new()?;
+    for kind in [
+        EventKind::Created,
+        EventKind::SubflowEstablished,
+        EventKind::Closed,
+    ] {
+        let mut all = PathManager::of(&topology.client)?;
+        let mut one = PathManager::with_events(&topology.client, EventSet::of(&[kind]))?;
+        let (connection, token) = connect(&topology, Family::V4, &mut all)?;
+        join(&mut all, &connection, token)?;
+        drop(connection);
+        all.expect(EventKind::Closed, |_| true)?;
+        let event = one.next(Duration::from_secs(1))?;
+        assert_eq!((event.kind(), event.token()), (kind, token));
+        // Its only one: all that was to come had come before the last of all events.
+        ensure!(
+            one.next(Duration::ZERO).is_err(),
+            "more than one event: {:?}",
+            one.seen()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The controller `smapp run fullmesh` as a process beside the connections.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use smapp::{Errno, Event, EventKind, SubflowId, Token};
+use smapp_tests::{
+    Connection, DEADLINE, Family, Fault, Path, PathManager, Process, Topology, wait_for,
+};
+
+use super::{connect, initial};
+
+/// Longer than any delay before a controller tries again.
+const LONG: Duration = Duration::from_secs(300);
+
+fn fullmesh(topology: &Topology) -> Result<Process> {
+    Process::start(&topology.client, "smapp", &["run", "fullmesh"])
+}
+
+/// The subflow from the client's address on `path`.
+fn subflow_on(client: &mut PathManager, token: Token, path: Path) -> Result<SubflowId> {
+    let connection = client.connection(token)?;
+    let here = |address| {
+        Family::BOTH
+            .iter()
+            .any(|&family| path.client(family) == address)
+    };
+    let subflow = connection
+        .subflows
+        .iter()
+        .find(|subflow| here(subflow.local_address));
+    Ok(subflow
+        .with_context(|| format!("no subflow on {path}: {connection:#?}"))?
+        .id)
+}
+
+/// Wait until a subflow from the client's address on `path` is established.
+fn joined_on(client: &mut PathManager, token: Token, path: Path, deadline: Duration) -> Result<()> {
+    let here = |address| {
+        Family::BOTH
+            .iter()
+            .any(|&family| path.client(family) == address)
+    };
+    let is_it = |event: &Event| {
+        event.token() == token
+            && event
+                .subflow()
+                .is_some_and(|subflow| here(subflow.local_address))
+    };
+    client
+        .expect_within(deadline, EventKind::SubflowEstablished, is_it)
+        .map(drop)
+}
+
+#[test]
+fn a_connection_gets_a_subflow_from_each_address() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    for family in Family::BOTH {
+        let (_connection, token) = connect(&topology, family, &mut client)?;
+        let connection = client.wait_for_subflows(token, 2)?;
+        let mut from: Vec<_> = connection
+            .subflows
+            .iter()
+            .map(|subflow| subflow.local_address)
+            .collect();
+        from.sort();
+        assert_eq!(
+            from,
+            [Path::First.client(family), Path::Second.client(family)]
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn data_flows_on_both_paths() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    connection.transfer(300_000)?;
+    for subflow in client.connection(token)?.subflows {
+        let info = subflow.tcp_info.context("conn-get without tcp_info")?;
+        ensure!(
+            info.bytes_acked > 30_000,
+            "{} of 300000 bytes: {subflow:?}",
+            info.bytes_acked
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn each_connection_gets_its_own_subflows() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    let connections: Vec<_> = (0..5)
+        .map(|_| connect(&topology, Family::V4, &mut client))
+        .collect::<Result<_>>()?;
+    for (_, token) in &connections {
+        client.wait_for_subflows(*token, 2)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_controller_that_starts_late_catches_up() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 1)?;
+    let _fullmesh = fullmesh(&topology)?;
+    client.wait_for_subflows(token, 2).map(drop)
+}
+
+#[test]
+fn an_address_that_appears_gets_a_subflow() -> Result<()> {
+    let topology = Topology::new()?;
+    topology.remove_address(Path::Second)?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    for family in Family::BOTH {
+        let (_connection, token) = connect(&topology, family, &mut client)?;
+        client.wait_for_subflows(token, 1)?;
+        topology.add_address(Path::Second)?;
+        client.wait_for_subflows(token, 2)?;
+        topology.remove_address(Path::Second)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_subflow_of_an_address_that_goes_is_closed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    let second = subflow_on(&mut client, token, Path::Second)?;
+    topology.remove_address(Path::Second)?;
+    client.expect_subflow(EventKind::SubflowClosed, second)?;
+    connection.exchange(1000)?;
+    topology.add_address(Path::Second)?;
+    joined_on(&mut client, token, Path::Second, DEADLINE)
+}
+
+#[test]
+fn a_subflow_that_was_reset_comes_back() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        client.wait_for_subflows(token, 2)?;
+        let first = initial(&mut client, token)?;
+        topology.break_path(Path::First, Fault::Reset)?;
+        connection.exchange(1000)?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, first)?;
+        assert_eq!(closed.errno, Some(Errno::ECONNRESET));
+        topology.repair_path(Path::First, Fault::Reset)?;
+        joined_on(&mut client, token, Path::First, LONG)?;
+        connection.exchange(1000)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_path_that_was_dead_comes_back() -> Result<()> {
+    let topology = Topology::new()?;
+    topology.client.set_sysctl("ipv4/tcp_retries2", "3")?;
+    topology.client.set_sysctl("ipv4/tcp_syn_retries", "1")?;
+    let mut client = PathManager::of(&topology.client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    let first = initial(&mut client, token)?;
+    topology.break_path(Path::First, Fault::Blackhole)?;
+    connection.exchange(1000)?;
+    client.expect_subflow_within(LONG, EventKind::Timeout, first)?;
+    let closed = client.expect_subflow_within(LONG, EventKind::SubflowClosed, first)?;
+    assert_eq!(closed.errno, Some(Errno::ETIMEDOUT));
+    // At least one attempt fails as well, before the path is there again.
+    client.expect_within(LONG, EventKind::SubflowClosed, |event| {
+        event.token() == token
+    })?;
+    topology.repair_path(Path::First, Fault::Blackhole)?;
+    joined_on(&mut client, token, Path::First, LONG)?;
+    connection.exchange(1000)
+}
+
+#[test]
+fn the_death_of_the_controller_breaks_nothing() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut controller = fullmesh(&topology)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    controller.signal(rustix::process::Signal::KILL)?;
+    controller.wait()?;
+    connection.transfer(100_000)?;
+    client.wait_for_subflows(token, 2)?;
+    // The next one finds everything as it should be, and adds what came meanwhile.
+    let (_other, later) = connect(&topology, Family::V4, &mut client)?;
+    let _fullmesh = fullmesh(&topology)?;
+    client.wait_for_subflows(later, 2)?;
+    client.wait_for_subflows(token, 2)?;
+    connection.exchange(1000)
+}
+
+#[test]
+fn ctrl_c_ends_the_controller_and_keeps_the_subflows() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut controller = fullmesh(&topology)?;
+    let (mut connection, token) = connect(&topology, Family::V6, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    controller.interrupt()?;
+    client.wait_for_subflows(token, 2)?;
+    connection.exchange(1000)
+}
+
+#[test]
+fn a_closed_connection_is_left_alone() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut controller = fullmesh(&topology)?;
+    let connection = Connection::establish(&topology, Family::V4)?;
+    let token = client.created()?;
+    client.wait_for_subflows(token, 2)?;
+    connection.abort()?;
+    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    wait_for("an empty list", DEADLINE, || {
+        ensure!(client.connections()?.is_empty(), "a connection is left");
+        Ok(())
+    })?;
+    // It goes on to work for others.
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.wait_for_subflows(token, 2)?;
+    ensure!(!controller.ended()?, "the controller has ended");
+    Ok(())
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Loading and unloading the module.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rustix::io::Errno;
+use smapp::EventKind;
+use smapp_tests::module::{self, LoadAgain};
+use smapp_tests::traffic::listen;
+use smapp_tests::{Family, KernelLog, PathManager, Topology, topology, wait_for};
+use socket2::Protocol;
+
+use super::{connect, join};
+
+/// Connections that are closed linger for a minute or so.
+const LINGER: Duration = Duration::from_secs(150);
+
+/// Wait until nobody uses the module, and unload it.
+fn remove() -> Result<()> {
+    wait_for("rmmod", LINGER, || {
+        module::remove().map_err(|errno| anyhow!("rmmod: {errno}"))
+    })
+}
+
+#[test]
+fn rmmod_refuses_while_a_connection_is_open() -> Result<()> {
+    let _again = LoadAgain;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    assert_eq!(module::remove(), Err(Errno::AGAIN));
+    join(&mut client, &connection, token)?;
+    connection.exchange(1000)?;
+    drop(connection);
+    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    remove()?;
+    assert!(!module::is_loaded());
+    Ok(())
+}
+
+#[test]
+fn rmmod_refuses_while_a_socket_listens() -> Result<()> {
+    let _again = LoadAgain;
+    let topology = Topology::new()?;
+    remove()?;
+    module::insert()?;
+    topology.server.set_sysctl("mptcp/path_manager", "smapp")?;
+    let listener = listen(
+        &topology.server,
+        topology::server(Family::V4),
+        Protocol::MPTCP,
+    )?;
+    assert_eq!(module::remove(), Err(Errno::AGAIN));
+    drop(listener);
+    remove()
+}
+
+#[test]
+fn what_was_attached_is_released_before_rmmod() -> Result<()> {
+    let _again = LoadAgain;
+    remove()?;
+    module::insert()?;
+    let mut log = KernelLog::from_now()?;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        join(&mut client, &connection, token)?;
+        connection.abort()?;
+    }
+    drop(client);
+    remove()?;
+    let line = log
+        .lines()?
+        .iter()
+        .find(|line| line.contains("smapp_pm: unloaded"))
+        .cloned();
+    let line = line.with_context(|| format!("no audit in the kernel's log: {:?}", log.lines()))?;
+    let numbers: Vec<u32> = line
+        .split(|character: char| !character.is_ascii_digit())
+        .filter_map(|word| word.parse().ok())
+        .collect();
+    let [attached, released] = numbers[..] else {
+        return Err(anyhow!("not an audit: {line}"));
+    };
+    assert_eq!(attached, released);
+    // Two connections, each with a socket of the client, a listener and a socket of the server.
+    assert_eq!(attached, 6);
+    Ok(())
+}
+
+#[test]
+fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
+    let _again = LoadAgain;
+    let topology = Topology::new()?;
+    for _ in 0..3 {
+        remove()?;
+        let unknown = topology.client.set_sysctl("mptcp/path_manager", "smapp");
+        let available = topology.client.sysctl("mptcp/available_path_managers")?;
+        ensure!(
+            !available.contains("smapp"),
+            "without the module: {available} ({unknown:?})"
+        );
+        module::insert()?;
+        let available = topology.client.sysctl("mptcp/available_path_managers")?;
+        ensure!(
+            available.split(' ').any(|name| name == "smapp"),
+            "with the module: {available}"
+        );
+        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        let mut client = PathManager::of(&topology.client)?;
+        let (connection, token) = connect(&topology, Family::V6, &mut client)?;
+        join(&mut client, &connection, token)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_listener_does_not_hold_the_module() -> Result<()> {
+    let _again = LoadAgain;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    remove()?;
+    let error = client
+        .connections()
+        .err()
+        .context("a command without the module works")?;
+    ensure!(error.errno().is_some(), "{error}");
+    Ok(())
+}

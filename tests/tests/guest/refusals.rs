@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Commands that are refused: each with its errno, and with words that name what
+//! is wrong.
+
+use anyhow::{Context, Result};
+use smapp::command::SubflowCreate;
+use smapp::uapi::{cmd, connection as attribute, subflow};
+use smapp::{Errno, Error, SubflowId, Token};
+use smapp_tests::traffic::listen;
+use smapp_tests::{Connection, Family, Path, PathManager, Topology, topology};
+use socket2::Protocol;
+
+use super::{connect, over_second_path};
+
+const EADDRINUSE: Errno = Errno(98);
+/// Of an attribute: not in the range that the policy allows.
+const ERANGE: Errno = Errno(34);
+
+/// The refusal must be this one and its explanation must contain the word.
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: Result<T, Error>, errno: Errno, word: &str) {
+    match result {
+        Err(Error::Refused {
+            errno: got,
+            message: Some(message),
+            ..
+        }) => {
+            assert_eq!(
+                (got, message.contains(word)),
+                (errno, true),
+                "{message:?} has no {word:?}"
+            )
+        }
+        other => panic!("expected {errno} with {word:?}, got {other:?}"),
+    }
+}
+
+#[test]
+fn an_unknown_token_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let unknown = Token(0x1234_5678);
+    let remote = "10.0.3.2:80".parse()?;
+    assert_refused(client.connection(unknown), Errno::ESRCH, "token");
+    assert_refused(
+        client.create(unknown, SubflowCreate::to(remote)),
+        Errno::ESRCH,
+        "token",
+    );
+    assert_refused(client.destroy(unknown, SubflowId(1)), Errno::ESRCH, "token");
+    Ok(())
+}
+
+#[test]
+fn a_closed_connection_is_unknown() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let wanted = over_second_path(&connection)?;
+    drop(connection);
+    client.expect(smapp::EventKind::Closed, |event| event.token() == token)?;
+    let result = client.create(token, wanted);
+    let errno = result
+        .err()
+        .and_then(|error| error.errno())
+        .context("not refused")?;
+    // Its token may live on for the last FIN: then it is known, but being closed.
+    assert!(
+        [Errno::ESRCH, Errno::EPERM, Errno::ENOTCONN].contains(&errno),
+        "{errno}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_request_without_an_attribute_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let address = connection.server_address()?;
+    let refusals = [
+        (client.refusal(cmd::CONN_GET, |r| r)?, "token"),
+        (client.refusal(cmd::SUBFLOW_CREATE, |r| r)?, "token"),
+        (client.refusal(cmd::SUBFLOW_DESTROY, |r| r)?, "token"),
+        (
+            client.refusal(cmd::SUBFLOW_CREATE, |r| r.u32(attribute::TOKEN, token.0))?,
+            "subflow",
+        ),
+        (
+            client.refusal(cmd::SUBFLOW_DESTROY, |r| r.u32(attribute::TOKEN, token.0))?,
+            "subflow",
+        ),
+        (
+            client.refusal(cmd::SUBFLOW_CREATE, |r| {
+                r.u32(attribute::TOKEN, token.0)
+                    .nest(attribute::SUBFLOW, |r| {
+                        r.port(subflow::REMOTE_PORT, address.port())
+                    })
+            })?,
+            "remote-address",
+        ),
+        (
+            client.refusal(cmd::SUBFLOW_CREATE, |r| {
+                r.u32(attribute::TOKEN, token.0)
+                    .nest(attribute::SUBFLOW, |r| {
+                        r.address(subflow::REMOTE_ADDRESS, address.ip())
+                    })
+            })?,
+            "remote-port",
+        ),
+        (
+            client.refusal(cmd::SUBFLOW_DESTROY, |r| {
+                r.u32(attribute::TOKEN, token.0)
+                    .nest(attribute::SUBFLOW, |r| r)
+            })?,
+            "id",
+        ),
+    ];
+    for ((errno, message), word) in refusals {
+        assert_eq!(errno, Errno::EINVAL, "{message}");
+        assert!(message.contains(word), "{message:?} does not name {word}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_attribute_of_the_wrong_size_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let port = connection.server_address()?.port();
+    for length in [0, 3, 5, 15, 17, 200] {
+        let (errno, message) = client.refusal(cmd::SUBFLOW_CREATE, |r| {
+            r.u32(attribute::TOKEN, token.0)
+                .nest(attribute::SUBFLOW, |r| {
+                    r.attribute(subflow::REMOTE_ADDRESS, &vec![1; length])
+                        .port(subflow::REMOTE_PORT, port)
+                })
+        })?;
+        assert!(
+            [Errno::EINVAL, ERANGE].contains(&errno),
+            "{length} bytes: {errno} {message}"
+        );
+    }
+    let (errno, _) = client.refusal(cmd::CONN_GET, |r| r.attribute(attribute::TOKEN, &[1, 2]))?;
+    assert!([Errno::EINVAL, ERANGE].contains(&errno), "{errno}");
+    Ok(())
+}
+
+#[test]
+fn port_0_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let mut remote = connection.server_address()?;
+        remote.set_port(0);
+        let result = client.create(token, SubflowCreate::to(remote));
+        assert_refused(result, Errno::EINVAL, "remote-port");
+    }
+    Ok(())
+}
+
+#[test]
+fn addresses_of_two_families_are_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let wanted = SubflowCreate::to(connection.server_address()?);
+    let result = client.create(token, wanted.from(Path::Second.client(Family::V6)));
+    assert_refused(result, Errno::EINVAL, "local-address");
+    // An IPv4 socket cannot have a subflow over IPv6 either.
+    let result = client.create(token, SubflowCreate::to("[fd00:3::2]:80".parse()?));
+    assert_eq!(
+        result.err().and_then(|error| error.errno()),
+        Some(Errno::EINVAL)
+    );
+    Ok(())
+}
+
+#[test]
+fn an_address_of_another_host_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let remote = connection.server_address()?;
+        let result = client.create(
+            token,
+            SubflowCreate::to(remote).from(topology::server(family)),
+        );
+        assert_refused(result, Errno::EADDRNOTAVAIL, "local-address");
+        assert_eq!(client.connection(token)?.extra_subflows, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let address = Path::Second.client(family);
+        let busy = listen(&topology.client, address, Protocol::TCP)?;
+        let port = busy.local_addr()?.port();
+        let result = client.create(token, over_second_path(&connection)?.from_port(port));
+        assert_refused(result, EADDRINUSE, "local-port");
+        assert_eq!(client.connection(token)?.extra_subflows, 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_destination_without_a_route_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    topology.client.ip("route add unreachable 192.0.2.0/24\n")?;
+    let result = client.create(token, SubflowCreate::to("192.0.2.1:80".parse()?));
+    assert_refused(result, Errno::EHOSTUNREACH, "remote-address");
+    Ok(())
+}
+
+#[test]
+fn a_subflow_before_estab_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let mut connection = Connection::open(&topology, family)?;
+        let token = client.created()?;
+        let result = client.create(token, over_second_path(&connection)?);
+        assert_refused(result, Errno::ENOTCONN, "not established");
+        connection.exchange(1)?;
+        client.established(token)?;
+        let subflow = client.create(token, over_second_path(&connection)?)?;
+        client.joined(subflow.id)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_subflow_to_an_address_that_denies_joins_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    topology
+        .server
+        .set_sysctl("mptcp/allow_join_initial_addr_port", "0")?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let result = client.create(token, over_second_path(&connection)?);
+    assert_refused(result, Errno::EACCES, "initial subflow");
+    Ok(())
+}
+
+#[test]
+fn a_fallback_cannot_have_a_subflow() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let listener = listen(
+        &topology.server,
+        topology::server(Family::V4),
+        Protocol::TCP,
+    )?;
+    let mut connection = Connection::open_to(&topology, listener)?;
+    connection.exchange(1)?;
+    for listed in client.connections()? {
+        assert!(listed.fallback, "{listed:?}");
+        let result = client.create(listed.token, over_second_path(&connection)?);
+        assert_refused(result, Errno::EOPNOTSUPP, "fell back");
+    }
+    connection.exchange(1)
+}
+
+#[test]
+fn an_unknown_subflow_cannot_be_destroyed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let subflow = super::join(&mut client, &connection, token)?;
+    let unknown = SubflowId(subflow.id.0 + 1);
+    assert_refused(
+        client.destroy(token, unknown),
+        Errno::ESRCH,
+        "no such subflow",
+    );
+    client.destroy(token, subflow.id)?;
+    assert_refused(
+        client.destroy(token, subflow.id),
+        Errno::ESRCH,
+        "no such subflow",
+    );
+    connection.exchange(1)
+}
