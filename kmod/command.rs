@@ -5,8 +5,11 @@
 use crate::{
     event::{put_connection, put_subflow, put_timer, CONNECTION_SIZE, FATE_SIZE, SUBFLOW_SIZE},
     sys::{
+        attribute::{Attributes, Policy, PolicyTable},
         connection::{Held, MptcpInfo, NewSubflow, SubflowInfo, TcpInfo},
-        netlink::{Attributes, Body, Command, Cursor, Dump, Page, Policy, Request},
+        family::{Command, Dump},
+        message::Body,
+        request::{Cursor, Page, Request},
     },
     uapi::{cmd, connection, subflow},
     PATH_MANAGER,
@@ -16,20 +19,17 @@ use kernel::{
     prelude::*,
 };
 
-const CONNECTION_ATTRIBUTES: usize = connection::MAX as usize + 1;
-const SUBFLOW_ATTRIBUTES: usize = subflow::MAX as usize + 1;
-
 /// What a request may say of a connection.
-pub(crate) static CONNECTION_POLICY: [Policy; CONNECTION_ATTRIBUTES] = {
-    let mut policy = [Policy::REFUSED; CONNECTION_ATTRIBUTES];
+static CONNECTION_POLICY: PolicyTable = {
+    let mut policy = Policy::NONE;
     policy[connection::TOKEN as usize] = Policy::U32;
     policy[connection::SUBFLOW as usize] = Policy::nest(&SUBFLOW_POLICY);
     policy
 };
 
 /// What a request may say of a subflow.
-static SUBFLOW_POLICY: [Policy; SUBFLOW_ATTRIBUTES] = {
-    let mut policy = [Policy::REFUSED; SUBFLOW_ATTRIBUTES];
+static SUBFLOW_POLICY: PolicyTable = {
+    let mut policy = Policy::NONE;
     policy[subflow::ID as usize] = Policy::U32;
     policy[subflow::LOCAL_ADDRESS as usize] = Policy::binary(16);
     policy[subflow::LOCAL_PORT as usize] = Policy::U16;
@@ -41,11 +41,8 @@ static SUBFLOW_POLICY: [Policy; SUBFLOW_ATTRIBUTES] = {
     policy
 };
 
-type ConnectionAttributes<'a> = Attributes<'a, CONNECTION_ATTRIBUTES>;
-type SubflowAttributes<'a> = Attributes<'a, SUBFLOW_ATTRIBUTES>;
-
 /// The connection that a request names.
-fn find<'a>(request: &Request<'a>, attributes: &ConnectionAttributes<'a>) -> Result<(u32, Held)> {
+fn find<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<(u32, Held)> {
     let attribute = request.require(attributes, connection::TOKEN, c"token is missing")?;
     let token = attribute.u32().unwrap_or(0);
     match Held::lookup(request.net(), token, &PATH_MANAGER) {
@@ -89,6 +86,7 @@ pub(crate) struct ConnGet;
 
 impl Command for ConnGet {
     const CMD: u8 = cmd::CONN_GET;
+    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
 
     fn run(request: &Request<'_>) -> Result {
         let (_, held) = find(request, &request.attributes())?;
@@ -162,6 +160,7 @@ pub(crate) struct SubflowCreate;
 
 impl Command for SubflowCreate {
     const CMD: u8 = cmd::SUBFLOW_CREATE;
+    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();
@@ -182,6 +181,7 @@ pub(crate) struct SubflowDestroy;
 
 impl Command for SubflowDestroy {
     const CMD: u8 = cmd::SUBFLOW_DESTROY;
+    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();
@@ -193,16 +193,13 @@ impl Command for SubflowDestroy {
     }
 }
 
-fn nest<'a>(
-    request: &Request<'a>,
-    attributes: &ConnectionAttributes<'a>,
-) -> Result<SubflowAttributes<'a>> {
+fn nest<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<Attributes<'a>> {
     let nest = request.require(attributes, connection::SUBFLOW, c"subflow is missing")?;
     request.nested(nest, &SUBFLOW_POLICY)
 }
 
 /// The subflow that a request asks for.
-fn wanted<'a>(request: &Request<'a>, attributes: &SubflowAttributes<'a>) -> Result<NewSubflow> {
+fn wanted<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<NewSubflow> {
     const REMOTE_ADDRESS: &CStr = c"subflow: remote-address is missing";
     const REMOTE_PORT: &CStr = c"subflow: remote-port is missing";
 

@@ -5,7 +5,7 @@
 use crate::{
     sys::{
         connection::{Connection, ConnectionInfo, Subflow, SubflowInfo},
-        netlink::{Body, Context},
+        message::{Body, Context},
         path_manager::PathManager,
     },
     uapi::{cmd, connection, group, subflow},
@@ -94,11 +94,6 @@ fn send(kind: Kind, connection: &Connection, subflow: Option<&Subflow>, context:
     let info = connection.info();
     let (group, _) = kind;
     if !FAMILY.has_listeners(info.net(), group) {
-        return;
-    }
-    // A connection whose peer closed it at once (MP_FASTCLOSE, RFC 8684 section 3.5) has lost its
-    // token. It was `closed`: nobody knows its subflows any more.
-    if info.token() == 0 {
         return;
     }
     FAMILY.multicast(info.net(), kind, (EVENT_SIZE, context), |body| {

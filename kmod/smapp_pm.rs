@@ -17,7 +17,7 @@ mod uapi;
 use event::Smapp;
 use kernel::{module::this_module, prelude::*};
 use sys::{
-    netlink::{Family, Group, Operation},
+    family::{self, Family, Group, Operation},
     path_manager::{self, Ops},
 };
 
@@ -40,10 +40,10 @@ static FAMILY: Family = Family::new(
 );
 
 static OPERATIONS: [Operation; 4] = [
-    Operation::command::<command::ConnGet, _>(&command::CONNECTION_POLICY),
+    Operation::command::<command::ConnGet>(),
     Operation::dump::<command::ConnGet>(),
-    Operation::command::<command::SubflowCreate, _>(&command::CONNECTION_POLICY),
-    Operation::command::<command::SubflowDestroy, _>(&command::CONNECTION_POLICY),
+    Operation::command::<command::SubflowCreate>(),
+    Operation::command::<command::SubflowDestroy>(),
 ];
 
 static GROUPS: [Group; uapi::GROUPS.len()] = {
@@ -59,7 +59,7 @@ static GROUPS: [Group; uapi::GROUPS.len()] = {
 /// Fields drop in the order of their declaration: hooks end before the family that they send to.
 struct Module {
     _path_manager: path_manager::Registration,
-    _family: sys::netlink::Registration,
+    _family: family::Registration,
 }
 
 impl kernel::Module for Module {

@@ -4,10 +4,7 @@
 //!
 //! C header: [`include/net/mptcp.h`](srctree/include/net/mptcp.h)
 
-use super::{
-    netlink::{Cursor, Net},
-    path_manager::Ops,
-};
+use super::{net::Net, path_manager::Ops, request::Cursor};
 use core::{
     marker::PhantomData,
     mem::{size_of, MaybeUninit},
@@ -163,7 +160,7 @@ impl Held {
         // SAFETY: The connection is valid, its lock not held by this task, and `state` of the type
         // that the callback expects.
         unsafe {
-            bindings::mptcp_pm_for_each_subflow(
+            bindings::mptcp_pm_walk_subflows(
                 self.msk.as_ptr(),
                 Some(subflow_callback::<F>),
                 (&raw mut state).cast(),
@@ -197,7 +194,7 @@ impl Held {
 
 /// # Safety
 ///
-/// To be called by `mptcp_pm_for_each_subflow()`, with `data` as `for_each_subflow` passes it.
+/// To be called by `mptcp_pm_walk_subflows()`, with `data` as `for_each_subflow` passes it.
 unsafe extern "C" fn subflow_callback<F>(ssk: *mut bindings::sock, data: *mut c_void) -> c_int
 where
     F: FnMut(&SubflowInfo, &TcpInfo) -> Result,
@@ -251,7 +248,7 @@ impl NewSubflow {
 
     /// To be used only when no other subflow works (RFC 8684 section 3.3.8).
     pub(crate) fn set_backup(&mut self) {
-        self.local.flags |= 1 << 2;
+        self.local.flags |= bindings::MPTCP_PM_ADDR_FLAG_BACKUP;
     }
 }
 

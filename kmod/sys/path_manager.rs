@@ -6,7 +6,7 @@
 
 use super::{
     connection::{Connection, Subflow},
-    netlink::copy_name,
+    family::copy_name,
 };
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque, ThisModule};
 

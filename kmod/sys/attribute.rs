@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Attributes of a request: what they may look like, and what they are.
+//!
+//! C header: [`include/net/netlink.h`](srctree/include/net/netlink.h)
+
+use core::{mem::size_of, ptr::NonNull, slice};
+use kernel::{bindings, error::to_result, prelude::*};
+
+/// The highest attribute that a table has room for.
+pub(super) const HIGHEST: u16 = 31;
+
+/// What belongs to each attribute, by number.
+type Table<T> = [T; HIGHEST as usize + 1];
+
+/// The policy of each attribute, by number.
+pub(crate) type PolicyTable = Table<Policy>;
+
+/// What an attribute of a request may look like; the core refuses the rest, and says which.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct Policy(bindings::nla_policy);
+
+// SAFETY: Never written to.
+unsafe impl Sync for Policy {}
+
+impl Policy {
+    /// Allows no attribute.
+    pub(crate) const NONE: PolicyTable = [Self::REFUSED; HIGHEST as usize + 1];
+
+    /// Not allowed in a request.
+    const REFUSED: Self = Self::new(bindings::NLA_UNSPEC, 0);
+    pub(crate) const FLAG: Self = Self::new(bindings::NLA_FLAG, 0);
+    pub(crate) const U8: Self = Self::new(bindings::NLA_U8, 0);
+    pub(crate) const U16: Self = Self::new(bindings::NLA_U16, 0);
+    pub(crate) const U32: Self = Self::new(bindings::NLA_U32, 0);
+
+    /// Bytes, at most `max`.
+    pub(crate) const fn binary(max: u16) -> Self {
+        Self::new(bindings::NLA_BINARY, max)
+    }
+
+    /// A nest of attributes.
+    pub(crate) const fn nest(table: &'static PolicyTable) -> Self {
+        let mut policy = Self::new(bindings::NLA_NESTED, HIGHEST);
+        policy.0.__bindgen_anon_1.nested_policy = table.as_ptr().cast();
+        policy
+    }
+
+    const fn new(kind: u32, len: u16) -> Self {
+        let mut policy: bindings::nla_policy = pin_init::zeroed();
+        policy.type_ = kind as u8;
+        policy.len = len;
+        Self(policy)
+    }
+}
+
+/// `NL_VALIDATE_STRICT`.
+const STRICT: c_uint = bindings::netlink_validation_NL_VALIDATE_TRAILING
+    | bindings::netlink_validation_NL_VALIDATE_MAXTYPE
+    | bindings::netlink_validation_NL_VALIDATE_UNSPEC
+    | bindings::netlink_validation_NL_VALIDATE_STRICT_ATTRS
+    | bindings::netlink_validation_NL_VALIDATE_NESTED;
+
+/// An attribute of a request.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+pub(crate) struct Attribute<'a>(pub(super) &'a bindings::nlattr);
+
+impl<'a> Attribute<'a> {
+    /// The bytes behind the header.
+    pub(crate) fn payload(self) -> &'a [u8] {
+        let header = size_of::<bindings::nlattr>();
+        let len = usize::from(self.0.nla_len).saturating_sub(header);
+        let start = core::ptr::from_ref(self.0)
+            .cast::<u8>()
+            .wrapping_add(header);
+        // SAFETY: An `Attribute` comes out of the core's parser, which has checked that `nla_len`
+        // bytes, header included, lie in the request; the request lives for `'a`.
+        unsafe { slice::from_raw_parts(start, len) }
+    }
+
+    /// The number in host byte order, if it has the size of one.
+    pub(crate) fn u32(self) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.payload().try_into().ok()?))
+    }
+
+    /// The number in network byte order, if it has the size of one.
+    pub(crate) fn be16(self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.payload().try_into().ok()?))
+    }
+
+    /// The first byte, if there is one.
+    pub(crate) fn u8(self) -> Option<u8> {
+        self.payload().first().copied()
+    }
+}
+
+/// The attributes of a request or of a nest.
+pub(crate) struct Attributes<'a> {
+    table: Table<Option<Attribute<'a>>>,
+    pub(super) nest: Option<Attribute<'a>>,
+}
+
+impl<'a> Attributes<'a> {
+    /// The attributes at the top of a request, by number, as the core has parsed them.
+    ///
+    /// # Safety
+    ///
+    /// `attrs` is null, or points to a pointer for each attribute up to [`HIGHEST`], null for those
+    /// that are not there; these and what they point to are valid for `'a`.
+    pub(super) unsafe fn from_raw(attrs: *const *const bindings::nlattr) -> Self {
+        let table = NonNull::new(attrs.cast_mut().cast());
+        Self {
+            // SAFETY: By the safety requirements; an `Option<Attribute>` is a pointer or null.
+            table: table.map_or([None; HIGHEST as usize + 1], |table| unsafe {
+                table.read()
+            }),
+            nest: None,
+        }
+    }
+
+    /// The attributes of `nest`; what does not follow `policy` is named in `extack`.
+    ///
+    /// # Safety
+    ///
+    /// `extack` is null or valid.
+    pub(super) unsafe fn parse(
+        nest: Attribute<'a>,
+        policy: &'static PolicyTable,
+        extack: *mut bindings::netlink_ext_ack,
+    ) -> Result<Self> {
+        let mut table: Table<Option<Attribute<'a>>> = [None; HIGHEST as usize + 1];
+        let payload = nest.payload();
+        let len = c_int::try_from(payload.len())?;
+        // SAFETY: `table` and `policy` have an entry for each attribute up to the highest one, an
+        // `Option<Attribute>` is a pointer or null, `payload` is readable, and the caller vouches
+        // for `extack`.
+        to_result(unsafe {
+            bindings::__nla_parse(
+                table.as_mut_ptr().cast(),
+                c_int::from(HIGHEST),
+                payload.as_ptr().cast(),
+                len,
+                policy.as_ptr().cast(),
+                STRICT,
+                extack,
+            )
+        })?;
+        Ok(Self {
+            table,
+            nest: Some(nest),
+        })
+    }
+
+    pub(crate) fn get(&self, number: u16) -> Option<Attribute<'a>> {
+        *self.table.get(usize::from(number))?
+    }
+
+    pub(crate) fn flag(&self, number: u16) -> bool {
+        self.get(number).is_some()
+    }
+}
