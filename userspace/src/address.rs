@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Local addresses that a subflow can start from, as rtnetlink tells them.
+//!
+//! An address is usable if it has global scope, is not tentative (IPv6
+//! duplicate address detection), is not on the loopback interface, and its
+//! interface is up.
+//!
+//! C headers: `linux/rtnetlink.h`, `linux/if_addr.h`, `linux/if.h`
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::error::Error;
+use crate::event::IfIndex;
+use crate::netlink::{self, Attributes, Message, Request};
+
+/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
+pub(crate) const GROUPS: [u32; 3] = [1, 5, 9];
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const RT_SCOPE_UNIVERSE: u8 = 0;
+const RT_SCOPE_SITE: u8 = 200;
+
+const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
+
+/// A usable local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// The interface that has it.
+    pub ifindex: IfIndex,
+}
+
+/// A change of what is usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressChange {
+    /// An address can be used from now on.
+    Up(LocalAddress),
+    /// An address can no longer be used.
+    Down(LocalAddress),
+}
+
+/// All addresses and interfaces, kept up to date message by message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses {
+    /// Whether each address would be usable if its interface were up.
+    assigned: BTreeMap<LocalAddress, bool>,
+    /// Flags of each interface.
+    links: BTreeMap<IfIndex, u32>,
+}
+
+impl Addresses {
+    /// Writes the question for all interfaces, or else for all addresses.
+    pub fn dump_request(buffer: &mut Vec<u8>, links: bool, seq: u32) -> &[u8] {
+        let (kind, body): (u16, &[u8]) = match links {
+            true => (RTM_GETLINK, &[0; 16]),
+            false => (RTM_GETADDR, &[0; 8]),
+        };
+        Request::new(buffer, kind, netlink::DUMP, seq)
+            .body(body)
+            .finish()
+    }
+
+    /// The addresses that are usable now.
+    pub fn usable(&self) -> impl Iterator<Item = LocalAddress> {
+        let usable = self.assigned.iter().filter(|&(address, &fit)| {
+            let flags = self.links.get(&address.ifindex).copied().unwrap_or(0);
+            fit && flags & IFF_UP != 0 && flags & IFF_LOOPBACK == 0
+        });
+        usable.map(|(&address, _)| address)
+    }
+
+    /// Takes in what one message says.
+    pub fn apply(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        match message.kind {
+            RTM_NEWLINK | RTM_DELLINK => self.apply_link(message),
+            RTM_NEWADDR | RTM_DELADDR => self.apply_address(message),
+            _ => Ok(()),
+        }
+    }
+
+    fn apply_link(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        // struct ifinfomsg: family, pad, type, index, flags, change
+        let [0, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *message.payload else {
+            // AF_BRIDGE and AF_INET6 tell other things about a link.
+            return Ok(());
+        };
+        let ifindex = IfIndex(u32::from_ne_bytes([i0, i1, i2, i3]));
+        if message.kind == RTM_DELLINK {
+            self.links.remove(&ifindex);
+        } else {
+            self.links
+                .insert(ifindex, u32::from_ne_bytes([f0, f1, f2, f3]));
+        }
+        Ok(())
+    }
+
+    fn apply_address(&mut self, message: &Message<'_>) -> Result<(), Error> {
+        // struct ifaddrmsg: family, prefix length, flags, scope, index
+        let [_, _, flags, scope, i0, i1, i2, i3, ref rest @ ..] = *message.payload else {
+            return Err(Error::Malformed("rtnetlink address"));
+        };
+        let ifindex = IfIndex(u32::from_ne_bytes([i0, i1, i2, i3]));
+        let (mut flags, mut peer, mut local) = (u32::from(flags), None, None);
+        for attribute in Attributes::new(rest) {
+            let a = attribute?;
+            match a.kind {
+                IFA_ADDRESS => peer = Some(a.address()?),
+                IFA_LOCAL => local = Some(a.address()?),
+                IFA_FLAGS => flags = a.u32()?,
+                _ => {}
+            }
+        }
+        // Without IFA_LOCAL there is no peer: IFA_ADDRESS is the local address.
+        let Some(address) = local.or(peer) else {
+            return Err(Error::Malformed("rtnetlink address"));
+        };
+        let address = LocalAddress { address, ifindex };
+        if message.kind == RTM_DELADDR {
+            self.assigned.remove(&address);
+        } else {
+            let settled = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
+            let global = matches!(scope, RT_SCOPE_UNIVERSE | RT_SCOPE_SITE);
+            self.assigned.insert(address, settled && global);
+        }
+        Ok(())
+    }
+}
+
+/// What has to be said to get from the sorted `before` to the sorted `after`:
+/// first what has gone.
+pub(crate) fn changes(
+    before: &[LocalAddress],
+    after: &[LocalAddress],
+) -> impl Iterator<Item = AddressChange> {
+    let gone = before.iter().filter(|a| !after.contains(a));
+    let new = after.iter().filter(|a| !before.contains(a));
+    gone.map(|&a| AddressChange::Down(a))
+        .chain(new.map(|&a| AddressChange::Up(a)))
+}

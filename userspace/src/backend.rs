@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The seam between the engine and the kernel, real or simulated.
+
+use std::time::Duration;
+
+use crate::address::{AddressChange, LocalAddress};
+use crate::command::SubflowCreate;
+use crate::error::Error;
+use crate::event::{Event, EventSet, SubflowId, Token};
+use crate::message::{Connection, Subflow};
+
+/// What the engine waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// Something happened to a connection.
+    Event(Event),
+    /// A local address became usable or unusable.
+    Address(AddressChange),
+    /// Events were lost. All events that came before the loss have been
+    /// delivered, those to come follow it.
+    Lost,
+    /// The time that was waited for has come.
+    Time,
+    /// The program was asked to stop.
+    Stop,
+}
+
+/// A kernel.
+///
+/// Commands take effect before they return; what they cause comes as events.
+pub trait Backend {
+    /// Time since some fixed moment, never going back.
+    fn now(&self) -> Duration;
+
+    /// Registers for these events in addition to those registered for already.
+    fn listen(&mut self, events: EventSet) -> Result<(), Error>;
+
+    /// Waits for the next input, at most until the clock shows `until`.
+    fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error>;
+
+    /// Lists all connections, without losing events that happen meanwhile.
+    fn connections(&mut self) -> Result<Vec<Connection>, Error>;
+
+    /// Lists the usable local addresses; their changes come as inputs from now on.
+    fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
+
+    /// Opens a subflow: its SYN has been sent when this returns.
+    fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error>;
+
+    /// Closes a subflow.
+    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error>;
+}

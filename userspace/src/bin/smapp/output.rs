@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What people read, and what programs read.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use serde::Serialize;
+use smapp::message::{Connection, Subflow};
+use smapp::{Event, IfIndex};
+
+/// Prints one object as one line of JSON.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    io::stdout().write_all(&line)?;
+    Ok(())
+}
+
+/// Prints one line of text.
+pub fn line(text: &str) -> Result<()> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
+}
+
+/// Time since 1970.
+pub fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Time of day in UTC: `20:31:07.123`.
+pub fn clock(time: Duration) -> String {
+    let (s, ms) = (time.as_secs(), time.subsec_millis());
+    format!(
+        "{:02}:{:02}:{:02}.{ms:03}",
+        s / 3600 % 24,
+        s / 60 % 60,
+        s % 60
+    )
+}
+
+/// Microseconds as milliseconds.
+pub fn ms(us: u32) -> String {
+    match us % 1000 {
+        0 => format!("{} ms", us / 1000),
+        _ => format!("{:.1} ms", f64::from(us) / 1000.0),
+    }
+}
+
+/// The name of an interface, or its number if it has gone.
+pub fn interface(index: IfIndex) -> String {
+    let name = nix::net::if_::if_indextoname(index.0).ok();
+    let name = name.and_then(|name| name.into_string().ok());
+    name.unwrap_or_else(|| format!("if{index}"))
+}
+
+pub fn side(server_side: bool) -> &'static str {
+    if server_side { "server" } else { "client" }
+}
+
+/// `id 2  10.0.2.1:40001 -> 10.0.3.1:80`
+pub fn subflow(subflow: &Subflow) -> String {
+    format!(
+        "id {:<3} {} -> {}",
+        subflow.id,
+        subflow.local(),
+        subflow.remote()
+    )
+}
+
+/// What a person wants to know of a subflow beside its addresses.
+pub fn flags(subflow: &Subflow) -> String {
+    let mut words = Vec::new();
+    let named = [
+        (subflow.initial, "initial"),
+        (!subflow.active, "passive"),
+        (subflow.backup, "backup"),
+        (subflow.backup_peer, "backup-peer"),
+    ];
+    words.extend(
+        named
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, word)| (*word).to_owned()),
+    );
+    words.extend(
+        subflow
+            .ifindex
+            .map(|index| format!("dev {}", interface(index))),
+    );
+    words.join(" ")
+}
+
+/// An event as one line, its parts in columns.
+pub fn event(time: Duration, event: &Event) -> String {
+    let mut line = format!(
+        "{} {:<10} {}",
+        clock(time),
+        event.kind().word(),
+        event.token()
+    );
+    if let Some(s) = event.subflow() {
+        line += &format!(" {:<44}", subflow(s));
+    }
+    let mut notes = Vec::new();
+    match event {
+        Event::Created {
+            server_side,
+            deny_join_id0,
+            ..
+        }
+        | Event::Established {
+            server_side,
+            deny_join_id0,
+            ..
+        } => {
+            notes.push(side(*server_side).to_owned());
+            notes.extend(deny_join_id0.then(|| "deny-join-id0".to_owned()));
+        }
+        Event::Closed { .. } => {}
+        Event::SubflowEstablished { subflow, .. } => notes.extend(Some(flags(subflow))),
+        Event::SubflowClosed { subflow, .. } => {
+            notes.extend(subflow.errno.filter(|e| e.0 != 0).map(|e| e.to_string()));
+            notes.extend(subflow.reset_reason.map(|r| format!("reset reason {r}")));
+        }
+        Event::Timeout { subflow, .. } => {
+            notes.extend(subflow.rto.map(|rto| format!("rto {}", ms(rto))));
+            notes.extend(subflow.backoff.map(|n| format!("backoff {n}")));
+            notes.extend(subflow.retransmits.map(|n| format!("retransmits {n}")));
+            let soft = subflow.errno_soft.filter(|e| e.0 != 0);
+            notes.extend(soft.map(|e| format!("last error {e}")));
+        }
+    }
+    line += " ";
+    line += &notes.join(", ");
+    line.trim_end().to_owned()
+}
+
+/// A connection as one line.
+pub fn connection(c: &Connection) -> String {
+    let path = c.leading_subflow().map_or("no subflow".to_owned(), |s| {
+        format!("{} -> {}", s.local(), s.remote())
+    });
+    let mut line = format!(
+        "{} {} {path:<40} subflows {}",
+        c.token,
+        side(c.server_side),
+        c.subflows.len()
+    );
+    for (set, word) in [
+        (c.fallback, " fallback"),
+        (c.deny_join_id0, " deny-join-id0"),
+    ] {
+        line += if set { word } else { "" };
+    }
+    line
+}

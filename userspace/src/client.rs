@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kernel of the current network namespace, as a [`Backend`].
+//!
+//! Design decisions: events and commands have a socket each, so that the answer
+//! to a command never queues behind events and a burst of events never costs an
+//! answer. There is one thread and one poll; sockets are emptied before it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use neli::consts::socket::NlFamily;
+
+use crate::address::{self, Addresses, LocalAddress};
+use crate::backend::{Backend, Input};
+use crate::command::{Command, SubflowCreate};
+use crate::error::{Errno, Error};
+use crate::event::{Event, EventSet, SubflowId, Token};
+use crate::family::{self, Family, Missing};
+use crate::message::{Connection, Subflow};
+use crate::netlink;
+use crate::socket::{Received, Socket};
+
+const EVENTS: mio::Token = mio::Token(0);
+const ROUTE: mio::Token = mio::Token(1);
+const STOP: mio::Token = mio::Token(2);
+
+/// How often a listing is started again when changes interrupt it.
+const DUMP_TRIES: usize = 10;
+
+/// A socket that delivers on its own, and whether something may be queued.
+struct Source {
+    socket: Socket,
+    ready: bool,
+}
+
+/// A connection to the module in the kernel.
+pub struct Client {
+    family: Family,
+    commands: Socket,
+    events: Option<Source>,
+    route: Option<Source>,
+    addresses: Addresses,
+    usable: Vec<LocalAddress>,
+    request: Vec<u8>,
+    seq: u32,
+    poll: Poll,
+    ready: mio::Events,
+    pending: VecDeque<Input>,
+    lost: bool,
+    stop: bool,
+    start: Instant,
+}
+
+impl Client {
+    /// Connects in the current network namespace.
+    pub fn connect() -> Result<Self, Error> {
+        let mut commands = Socket::open(NlFamily::Generic)?;
+        let mut request = Vec::with_capacity(256);
+        let family = resolve(&mut commands, &mut request)?;
+        Ok(Self {
+            family,
+            commands,
+            events: None,
+            route: None,
+            addresses: Addresses::default(),
+            usable: Vec::new(),
+            request,
+            seq: 1,
+            poll: Poll::new().map_err(Error::io("poll"))?,
+            ready: mio::Events::with_capacity(4),
+            pending: VecDeque::with_capacity(64),
+            lost: false,
+            stop: false,
+            start: Instant::now(),
+        })
+    }
+
+    /// The numbers of the family in the running kernel.
+    pub fn family(&self) -> &Family {
+        &self.family
+    }
+
+    /// Makes [`wait`](Backend::wait) return [`Input::Stop`] once `fd`, for
+    /// example a signalfd, is readable.
+    pub fn stop_on(&self, fd: &impl AsRawFd) -> Result<(), Error> {
+        self.watch(fd.as_raw_fd(), STOP)
+    }
+
+    /// Gets one connection.
+    pub fn connection(&mut self, token: Token) -> Result<Connection, Error> {
+        let mut found = None;
+        self.call(&Command::Connection(token), |connection| {
+            found = Some(connection)
+        })?;
+        found.ok_or(Error::NoAnswer("conn-get"))
+    }
+
+    /// Sends a command and hands each connection of the answer to `each`.
+    fn call(&mut self, command: &Command, mut each: impl FnMut(Connection)) -> Result<(), Error> {
+        self.seq = self.seq.wrapping_add(1);
+        let request = command.encode(&mut self.request, self.family.id, self.seq);
+        self.commands
+            .call(command.name(), self.seq, request, |message| {
+                each(Connection::decode(message.generic()?.1)?);
+                Ok(())
+            })
+    }
+
+    fn watch(&self, fd: RawFd, token: mio::Token) -> Result<(), Error> {
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), token, Interest::READABLE)
+            .map_err(Error::io("poll"))
+    }
+
+    /// Takes one datagram of events into the pending inputs; false if there is none.
+    fn receive_events(&mut self) -> Result<bool, Error> {
+        let Some(source) = self.events.as_mut().filter(|source| source.ready) else {
+            return Ok(false);
+        };
+        match source.socket.receive()? {
+            Received::Datagram(messages) => {
+                for message in messages {
+                    let message = message?;
+                    let (command, attributes) = message.generic()?;
+                    if message.kind != self.family.id {
+                        if family::is_removal(command, attributes) {
+                            return Err(Error::Missing(Missing::Unloaded));
+                        }
+                        continue;
+                    }
+                    match Event::decode(command, attributes) {
+                        Ok(event) => self.pending.extend(event.map(Input::Event)),
+                        Err(error) => {
+                            log::error!("event {command} ignored: {error}");
+                            self.lost = true;
+                        }
+                    }
+                }
+            }
+            // What was queued before the loss is still to come.
+            Received::Overrun => self.lost = true,
+            Received::Nothing => {
+                source.ready = false;
+                if std::mem::take(&mut self.lost) {
+                    self.pending.push_back(Input::Lost);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes one datagram of rtnetlink into the pending inputs; false if there is none.
+    fn receive_addresses(&mut self) -> Result<bool, Error> {
+        let Some(source) = self.route.as_mut().filter(|source| source.ready) else {
+            return Ok(false);
+        };
+        match source.socket.receive()? {
+            Received::Datagram(messages) => {
+                for message in messages {
+                    self.addresses.apply(&message?)?;
+                }
+            }
+            Received::Overrun => self.list_addresses()?,
+            Received::Nothing => source.ready = false,
+        }
+        let usable: Vec<_> = self.addresses.usable().collect();
+        let changes = address::changes(&self.usable, &usable);
+        self.pending.extend(changes.map(Input::Address));
+        self.usable = usable;
+        Ok(true)
+    }
+
+    /// Asks for all addresses again, on the socket that also brings their
+    /// changes: so the two come in their true order.
+    fn list_addresses(&mut self) -> Result<(), Error> {
+        let Some(source) = self.route.as_mut() else {
+            return Ok(());
+        };
+        let mut tries = 0..DUMP_TRIES;
+        'again: while tries.next().is_some() {
+            self.addresses = Addresses::default();
+            for links in [true, false] {
+                self.seq = self.seq.wrapping_add(1);
+                source
+                    .socket
+                    .send(Addresses::dump_request(&mut self.request, links, self.seq))?;
+                match read_addresses(&mut source.socket, self.seq, &mut self.addresses) {
+                    Err(Error::DumpInterrupted) => continue 'again,
+                    result => result?,
+                }
+            }
+            return Ok(());
+        }
+        Err(Error::DumpInterrupted)
+    }
+}
+
+/// Reads up to the end of the dump `seq`, changes that come meanwhile included.
+fn read_addresses(socket: &mut Socket, seq: u32, into: &mut Addresses) -> Result<(), Error> {
+    const NAME: &str = "list of local addresses";
+    let mut interrupted = false;
+    loop {
+        let messages = match socket.receive()? {
+            Received::Datagram(messages) => messages,
+            Received::Overrun => {
+                interrupted = true;
+                continue;
+            }
+            Received::Nothing if interrupted => return Err(Error::DumpInterrupted),
+            Received::Nothing => return Err(Error::NoAnswer(NAME)),
+        };
+        for message in messages {
+            let message = message?;
+            interrupted |= message.flags & netlink::DUMP_INTERRUPTED != 0;
+            match message.kind {
+                netlink::ERROR if message.seq == seq => {
+                    let (errno, message) = message.error()?;
+                    let message = message.map(str::to_owned);
+                    return Err(Error::Refused {
+                        command: NAME,
+                        errno,
+                        message,
+                    });
+                }
+                netlink::DONE if message.seq == seq && interrupted => {
+                    return Err(Error::DumpInterrupted);
+                }
+                netlink::DONE if message.seq == seq => return Ok(()),
+                _ => into.apply(&message)?,
+            }
+        }
+    }
+}
+
+fn resolve(socket: &mut Socket, request: &mut Vec<u8>) -> Result<Family, Error> {
+    let mut family = Err(Error::NoAnswer("look-up of the family smapp_pm"));
+    let request = Family::request(request, 1);
+    let answer = socket.call("look-up of the family smapp_pm", 1, request, |message| {
+        family = Family::decode(message.generic()?.1);
+        Ok(())
+    });
+    match answer {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Err(Error::Missing(Missing::find())),
+        Err(error) => Err(error),
+        Ok(()) => family,
+    }
+}
+
+impl Backend for Client {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn listen(&mut self, events: EventSet) -> Result<(), Error> {
+        if self.events.is_none() {
+            let socket = Socket::open(NlFamily::Generic)?;
+            socket.join(&[family::NOTIFY_GROUP])?;
+            self.watch(socket.as_raw_fd(), EVENTS)?;
+            self.events = Some(Source {
+                socket,
+                ready: true,
+            });
+        }
+        let groups: Vec<u32> = events.iter().map(|kind| self.family.group(kind)).collect();
+        self.events
+            .as_ref()
+            .map_or(Ok(()), |source| source.socket.join(&groups))
+    }
+
+    fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
+        loop {
+            if let Some(input) = self.pending.pop_front() {
+                return Ok(input);
+            }
+            if self.receive_events()? || self.receive_addresses()? {
+                continue;
+            }
+            if self.stop {
+                return Ok(Input::Stop);
+            }
+            let left = until.map(|until| until.saturating_sub(self.now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Input::Time);
+            }
+            match self.poll.poll(&mut self.ready, left) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                result => result.map_err(Error::io("poll"))?,
+            }
+            for ready in &self.ready {
+                match (ready.token(), &mut self.events, &mut self.route) {
+                    (EVENTS, Some(source), _) | (ROUTE, _, Some(source)) => source.ready = true,
+                    (STOP, ..) => self.stop = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn connections(&mut self) -> Result<Vec<Connection>, Error> {
+        for _ in 0..DUMP_TRIES {
+            let mut connections: Vec<Connection> = Vec::new();
+            match self.call(&Command::Connections, |c| connections.push(c)) {
+                Err(Error::DumpInterrupted) => continue,
+                result => return result.map(|()| connections),
+            }
+        }
+        Err(Error::DumpInterrupted)
+    }
+
+    fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
+        if self.route.is_none() {
+            let socket = Socket::open(NlFamily::Route)?;
+            socket.join(&address::GROUPS)?;
+            self.watch(socket.as_raw_fd(), ROUTE)?;
+            self.route = Some(Source {
+                socket,
+                ready: true,
+            });
+            self.list_addresses()?;
+            self.usable = self.addresses.usable().collect();
+        }
+        // What is pending was not yet seen by the caller, but is in the list.
+        self.pending
+            .retain(|input| !matches!(input, Input::Address(_)));
+        Ok(self.usable.clone())
+    }
+
+    fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {
+        let mut created = None;
+        self.call(&Command::SubflowCreate(token, *subflow), |c| {
+            created = c.subflows.first().copied()
+        })?;
+        created.ok_or(Error::NoAnswer("subflow-create"))
+    }
+
+    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
+        self.call(&Command::SubflowDestroy(token, id), |_| {})
+    }
+}

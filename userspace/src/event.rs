@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Events, and the names of things that events and commands share.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+use crate::error::Error;
+use crate::message::{Connection, Subflow};
+use crate::netlink::Attributes;
+use crate::uapi::{self, cmd};
+
+/// Local token of a connection (RFC 8684 section 3.2), unique in its network
+/// namespace as long as the connection lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u32);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for Token {
+    type Err = ParseIntError;
+
+    /// Reads hexadecimal digits, with or without `0x`.
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        u32::from_str_radix(s.strip_prefix("0x").unwrap_or(s), 16).map(Self)
+    }
+}
+
+impl Serialize for Token {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// Number of a subflow, unique in its connection and never reused.
+    SubflowId(u32)
+);
+number!(
+    /// Address ID (RFC 8684 section 3.4.1); 0 is the address of the initial subflow.
+    AddressId(u8)
+);
+number!(
+    /// Index of a network interface in its network namespace.
+    IfIndex(u32)
+);
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum EventKind {
+    /// A connection exists, no subflow can be added yet.
+    Created,
+    /// Both hosts have confirmed Multipath TCP, subflows can be added.
+    Established,
+    /// A connection is over.
+    Closed,
+    /// A subflow has joined its connection.
+    SubflowEstablished,
+    /// A subflow is over, or could not be set up.
+    SubflowClosed,
+    /// The retransmission timer of a subflow has expired.
+    Timeout,
+}
+
+impl EventKind {
+    /// Every kind, in the order of the protocol's multicast groups.
+    pub const ALL: [Self; 6] = [
+        Self::Created,
+        Self::Established,
+        Self::Closed,
+        Self::SubflowEstablished,
+        Self::SubflowClosed,
+        Self::Timeout,
+    ];
+
+    /// The word for it on the command line, in JSON and as a multicast group.
+    pub const fn word(self) -> &'static str {
+        uapi::GROUPS[self as usize]
+    }
+
+    fn from_command(command: u8) -> Option<Self> {
+        Some(match command {
+            cmd::CREATED => Self::Created,
+            cmd::ESTAB => Self::Established,
+            cmd::CLOSED => Self::Closed,
+            cmd::SUB_ESTAB => Self::SubflowEstablished,
+            cmd::SUB_CLOSED => Self::SubflowClosed,
+            cmd::TIMEOUT => Self::Timeout,
+            _ => return None,
+        })
+    }
+}
+
+impl FromStr for EventKind {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|kind| kind.word() == word);
+        found.ok_or_else(|| format!("no such event, choose from {}", uapi::GROUPS.join(", ")))
+    }
+}
+
+/// The events that a program registers for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventSet(u8);
+
+impl EventSet {
+    /// Every event.
+    pub const ALL: Self = Self((1 << EventKind::ALL.len()) - 1);
+
+    /// These events.
+    pub const fn of(kinds: &[EventKind]) -> Self {
+        let (mut bits, mut i) = (0, 0);
+        while i < kinds.len() {
+            bits |= 1 << kinds[i] as u8;
+            i += 1;
+        }
+        Self(bits)
+    }
+
+    /// This set and `kind`.
+    pub const fn with(self, kind: EventKind) -> Self {
+        Self(self.0 | 1 << kind as u8)
+    }
+
+    /// Whether `kind` is in the set.
+    pub const fn contains(self, kind: EventKind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+
+    /// The kinds in the set.
+    pub fn iter(self) -> impl Iterator<Item = EventKind> {
+        EventKind::ALL
+            .into_iter()
+            .filter(move |&k| self.contains(k))
+    }
+}
+
+/// What happened to a connection or to one of its subflows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[allow(missing_docs)] // the fields are those of Connection
+pub enum Event {
+    /// See [`EventKind::Created`]; the subflow is the initial one.
+    Created {
+        token: Token,
+        server_side: bool,
+        deny_join_id0: bool,
+        subflow: Subflow,
+    },
+    /// See [`EventKind::Established`]; the subflow is the initial one.
+    Established {
+        token: Token,
+        server_side: bool,
+        deny_join_id0: bool,
+        subflow: Subflow,
+    },
+    /// See [`EventKind::Closed`].
+    Closed { token: Token, server_side: bool },
+    /// See [`EventKind::SubflowEstablished`].
+    SubflowEstablished {
+        token: Token,
+        server_side: bool,
+        subflow: Subflow,
+    },
+    /// See [`EventKind::SubflowClosed`]; the subflow carries errno and reset reason.
+    SubflowClosed {
+        token: Token,
+        server_side: bool,
+        subflow: Subflow,
+    },
+    /// See [`EventKind::Timeout`]; the subflow carries rto, backoff and retransmits.
+    Timeout {
+        token: Token,
+        server_side: bool,
+        subflow: Subflow,
+    },
+}
+
+impl Event {
+    /// Reads the event that the kernel sent as `command`; none if this version
+    /// of the library does not know it.
+    pub fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
+        let Some(kind) = EventKind::from_command(command) else {
+            return Ok(None);
+        };
+        let mut last = None;
+        let connection = Connection::decode_with(attributes, |subflow| last = Some(subflow))?;
+        let (token, server_side) = (connection.token, connection.server_side);
+        let deny_join_id0 = connection.deny_join_id0;
+        if kind == EventKind::Closed {
+            return Ok(Some(Self::Closed { token, server_side }));
+        }
+        let subflow = last.ok_or(Error::Absent("subflow"))?;
+        Ok(Some(match kind {
+            EventKind::Created => Self::Created {
+                token,
+                server_side,
+                deny_join_id0,
+                subflow,
+            },
+            EventKind::Established => Self::Established {
+                token,
+                server_side,
+                deny_join_id0,
+                subflow,
+            },
+            EventKind::SubflowEstablished => Self::SubflowEstablished {
+                token,
+                server_side,
+                subflow,
+            },
+            EventKind::SubflowClosed => Self::SubflowClosed {
+                token,
+                server_side,
+                subflow,
+            },
+            EventKind::Timeout | EventKind::Closed => Self::Timeout {
+                token,
+                server_side,
+                subflow,
+            },
+        }))
+    }
+
+    /// What kind of event this is.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Created { .. } => EventKind::Created,
+            Self::Established { .. } => EventKind::Established,
+            Self::Closed { .. } => EventKind::Closed,
+            Self::SubflowEstablished { .. } => EventKind::SubflowEstablished,
+            Self::SubflowClosed { .. } => EventKind::SubflowClosed,
+            Self::Timeout { .. } => EventKind::Timeout,
+        }
+    }
+
+    /// The connection that it is about.
+    pub fn token(&self) -> Token {
+        match self {
+            Self::Created { token, .. }
+            | Self::Established { token, .. }
+            | Self::Closed { token, .. }
+            | Self::SubflowEstablished { token, .. }
+            | Self::SubflowClosed { token, .. }
+            | Self::Timeout { token, .. } => *token,
+        }
+    }
+
+    /// Whether this host accepted the connection.
+    pub fn server_side(&self) -> bool {
+        match self {
+            Self::Created { server_side, .. }
+            | Self::Established { server_side, .. }
+            | Self::Closed { server_side, .. }
+            | Self::SubflowEstablished { server_side, .. }
+            | Self::SubflowClosed { server_side, .. }
+            | Self::Timeout { server_side, .. } => *server_side,
+        }
+    }
+
+    /// The subflow that it is about; none if the connection is over.
+    pub fn subflow(&self) -> Option<&Subflow> {
+        match self {
+            Self::Created { subflow, .. }
+            | Self::Established { subflow, .. }
+            | Self::SubflowEstablished { subflow, .. }
+            | Self::SubflowClosed { subflow, .. }
+            | Self::Timeout { subflow, .. } => Some(subflow),
+            Self::Closed { .. } => None,
+        }
+    }
+}

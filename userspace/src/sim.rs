@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A simulated kernel with a virtual clock, for trying controllers on the host.
+//!
+//! A script says what the world does and when ([`Sim::at`]), and how subflows
+//! from each local address fare ([`Sim::path`]). Time passes only while the
+//! engine waits, so hours take milliseconds. The kernel's rules that matter to
+//! a controller hold here too: which commands are refused, ids that are never
+//! reused, events only for those who registered, and none of those lost.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::address::{AddressChange, LocalAddress};
+use crate::backend::{Backend, Input};
+use crate::command::{Command, SubflowCreate};
+use crate::error::{Errno, Error};
+use crate::event::{Event, EventSet, SubflowId, Token};
+use crate::message::{Connection, Subflow, TcpState};
+
+/// How a subflow fares that is opened from a local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It joins after this time.
+    Joins(Duration),
+    /// It fails after this time.
+    Fails(Errno, Duration),
+    /// The command is refused.
+    Refused(Errno),
+}
+
+type Action = Box<dyn FnOnce(&mut Sim)>;
+
+/// The simulated kernel.
+pub struct Sim {
+    now: Duration,
+    end: Duration,
+    listening: EventSet,
+    inputs: VecDeque<Input>,
+    script: BTreeMap<(Duration, u64), Action>,
+    connections: BTreeMap<Token, Connection>,
+    established: BTreeSet<Token>,
+    addresses: Vec<LocalAddress>,
+    paths: BTreeMap<IpAddr, Outcome>,
+    commands: Vec<(Duration, Command)>,
+    count: u32,
+    losing: bool,
+    lost: bool,
+}
+
+impl Sim {
+    /// A kernel without addresses and connections, which says stop at `end`.
+    pub fn new(end: Duration) -> Self {
+        Self {
+            now: Duration::ZERO,
+            end,
+            listening: EventSet::default(),
+            inputs: VecDeque::new(),
+            script: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            established: BTreeSet::new(),
+            addresses: Vec::new(),
+            paths: BTreeMap::new(),
+            commands: Vec::new(),
+            count: 0,
+            losing: false,
+            lost: false,
+        }
+    }
+
+    /// Has `action` happen at `time`.
+    pub fn at(&mut self, time: Duration, action: impl FnOnce(&mut Self) + 'static) {
+        self.count += 1;
+        self.script
+            .insert((time, u64::from(self.count)), Box::new(action));
+    }
+
+    /// Sets how subflows from `local` fare from now on; without this they join
+    /// after 10 ms.
+    pub fn path(&mut self, local: IpAddr, outcome: Outcome) {
+        self.paths.insert(local, outcome);
+    }
+
+    /// Gives the host an address.
+    pub fn address_up(&mut self, address: LocalAddress) {
+        self.addresses.push(address);
+        self.inputs
+            .push_back(Input::Address(AddressChange::Up(address)));
+    }
+
+    /// Takes an address from the host. Subflows stay, as in the kernel.
+    pub fn address_down(&mut self, address: LocalAddress) {
+        self.addresses.retain(|known| *known != address);
+        self.inputs
+            .push_back(Input::Address(AddressChange::Down(address)));
+    }
+
+    /// A connection exists, with its initial subflow.
+    pub fn created(&mut self, connection: Connection, local: SocketAddr, remote: SocketAddr) {
+        let subflow = Subflow {
+            id: self.next_id(),
+            local_address: local.ip(),
+            local_port: local.port(),
+            remote_address: remote.ip(),
+            remote_port: remote.port(),
+            initial: true,
+            active: !connection.server_side,
+            state: Some(TcpState::ESTABLISHED),
+            ..Subflow::default()
+        };
+        let Connection {
+            token,
+            server_side,
+            deny_join_id0,
+            ..
+        } = connection;
+        let connection = Connection {
+            subflows: vec![subflow],
+            ..connection
+        };
+        self.connections.insert(token, connection);
+        self.emit(Event::Created {
+            token,
+            server_side,
+            deny_join_id0,
+            subflow,
+        });
+    }
+
+    /// Both hosts of a connection have confirmed Multipath TCP.
+    pub fn established(&mut self, token: Token) {
+        let Some(connection) = self.connections.get(&token) else {
+            return;
+        };
+        let Connection {
+            server_side,
+            deny_join_id0,
+            ..
+        } = *connection;
+        let Some(&subflow) = connection.leading_subflow() else {
+            return;
+        };
+        self.established.insert(token);
+        self.emit(Event::Established {
+            token,
+            server_side,
+            deny_join_id0,
+            subflow,
+        });
+    }
+
+    /// A connection is over.
+    pub fn closed(&mut self, token: Token) {
+        if let Some(connection) = self.connections.remove(&token) {
+            self.established.remove(&token);
+            self.emit(Event::Closed {
+                token,
+                server_side: connection.server_side,
+            });
+        }
+    }
+
+    /// The subflow from `local` is over.
+    pub fn subflow_closed(&mut self, token: Token, local: IpAddr, errno: Errno) {
+        let from_there = |s: &&Subflow| s.local_address == local;
+        let connection = self.connections.get(&token);
+        if let Some(id) = connection
+            .and_then(|c| c.subflows.iter().find(from_there))
+            .map(|s| s.id)
+        {
+            self.remove(token, id, errno);
+        }
+    }
+
+    /// From now on events are lost, or no longer lost.
+    pub fn lose_events(&mut self, losing: bool) {
+        self.losing = losing;
+    }
+
+    /// The live connections.
+    pub fn live(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values()
+    }
+
+    /// The commands that came, refused ones too, and when.
+    pub fn commands(&self) -> &[(Duration, Command)] {
+        &self.commands
+    }
+
+    fn next_id(&mut self) -> SubflowId {
+        self.count += 1;
+        SubflowId(self.count)
+    }
+
+    fn emit(&mut self, event: Event) {
+        if !self.listening.contains(event.kind()) {
+            return;
+        }
+        match self.losing {
+            true => self.lost = true,
+            false => self.inputs.push_back(Input::Event(event)),
+        }
+    }
+
+    fn join(&mut self, token: Token, id: SubflowId) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let server_side = connection.server_side;
+        if let Some(subflow) = connection.subflows.iter_mut().find(|s| s.id == id) {
+            subflow.state = Some(TcpState::ESTABLISHED);
+            let subflow = *subflow;
+            self.emit(Event::SubflowEstablished {
+                token,
+                server_side,
+                subflow,
+            });
+        }
+    }
+
+    fn remove(&mut self, token: Token, id: SubflowId, errno: Errno) -> bool {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return false;
+        };
+        let Some(at) = connection.subflows.iter().position(|s| s.id == id) else {
+            return false;
+        };
+        let server_side = connection.server_side;
+        let subflow = connection.subflows.remove(at);
+        let subflow = Subflow {
+            errno: Some(errno),
+            state: Some(TcpState::CLOSE),
+            ..subflow
+        };
+        self.emit(Event::SubflowClosed {
+            token,
+            server_side,
+            subflow,
+        });
+        true
+    }
+
+    /// Why the kernel would refuse to open this subflow.
+    fn refusal(&self, token: Token, create: &SubflowCreate) -> Option<Errno> {
+        let Some(connection) = self.connections.get(&token) else {
+            return Some(Errno::ESRCH);
+        };
+        let initial = connection.subflows.iter().find(|s| s.initial);
+        let joins_initial = initial.is_some_and(|s| s.remote() == create.remote());
+        let has = |local| self.addresses.iter().any(|a| a.address == local);
+        if connection.fallback {
+            Some(Errno::EOPNOTSUPP)
+        } else if !self.established.contains(&token) {
+            Some(Errno::ENOTCONN)
+        } else if connection.deny_join_id0 && joins_initial {
+            Some(Errno::EACCES)
+        } else if !create.local_address().is_none_or(has) {
+            Some(Errno::EADDRNOTAVAIL)
+        } else {
+            None
+        }
+    }
+}
+
+impl Backend for Sim {
+    fn now(&self) -> Duration {
+        self.now
+    }
+
+    fn listen(&mut self, events: EventSet) -> Result<(), Error> {
+        self.listening = events.iter().fold(self.listening, EventSet::with);
+        Ok(())
+    }
+
+    fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
+        loop {
+            if let Some(input) = self.inputs.pop_front() {
+                return Ok(input);
+            }
+            if self.lost && !self.losing {
+                self.lost = false;
+                return Ok(Input::Lost);
+            }
+            let next = self.script.first_key_value().map(|(&(time, _), _)| time);
+            let scripted = next.is_some_and(|next| until.is_none_or(|until| next <= until));
+            let time = if scripted { next } else { until };
+            match time {
+                Some(time) if time <= self.end => self.now = self.now.max(time),
+                _ => {
+                    self.now = self.end;
+                    return Ok(Input::Stop);
+                }
+            }
+            match self.script.pop_first() {
+                Some((_, action)) if scripted => action(self),
+                unscripted => {
+                    self.script.extend(unscripted);
+                    return Ok(Input::Time);
+                }
+            }
+        }
+    }
+
+    fn connections(&mut self) -> Result<Vec<Connection>, Error> {
+        Ok(self.connections.values().cloned().collect())
+    }
+
+    fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
+        self.inputs
+            .retain(|input| !matches!(input, Input::Address(_)));
+        Ok(self.addresses.clone())
+    }
+
+    fn subflow_create(&mut self, token: Token, create: &SubflowCreate) -> Result<Subflow, Error> {
+        let command = Command::SubflowCreate(token, *create);
+        self.commands.push((self.now, command));
+        let refused = |errno| Error::Refused {
+            command: command.name(),
+            errno,
+            message: None,
+        };
+        if let Some(errno) = self.refusal(token, create) {
+            return Err(refused(errno));
+        }
+        let id = self.next_id();
+        let local = create
+            .local_address()
+            .or(self.addresses.first().map(|a| a.address));
+        let local = local.ok_or(refused(Errno::EADDRNOTAVAIL))?;
+        match self.paths.get(&local).copied() {
+            Some(Outcome::Refused(errno)) => return Err(refused(errno)),
+            Some(Outcome::Fails(errno, after)) => {
+                self.at(self.now + after, move |sim| {
+                    sim.remove(token, id, errno);
+                });
+            }
+            Some(Outcome::Joins(after)) => self.at(self.now + after, move |s| s.join(token, id)),
+            None => {
+                self.at(self.now + Duration::from_millis(10), move |sim| {
+                    sim.join(token, id)
+                });
+            }
+        }
+        let subflow = Subflow {
+            id,
+            local_address: local,
+            local_port: 40000 + id.0 as u16,
+            remote_address: create.remote().ip(),
+            remote_port: create.remote().port(),
+            active: true,
+            state: Some(TcpState::SYN_SENT),
+            ..Subflow::default()
+        };
+        if let Some(connection) = self.connections.get_mut(&token) {
+            connection.subflows.push(subflow);
+        }
+        Ok(subflow)
+    }
+
+    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
+        let command = Command::SubflowDestroy(token, id);
+        self.commands.push((self.now, command));
+        match self.remove(token, id, Errno(0)) {
+            true => Ok(()),
+            false => {
+                let (command, errno) = (command.name(), Errno::ESRCH);
+                Err(Error::Refused {
+                    command,
+                    errno,
+                    message: None,
+                })
+            }
+        }
+    }
+}

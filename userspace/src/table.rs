@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The live connections, as far as events have told.
+//!
+//! Events and listings overlap: an event may wait in the queue while a listing
+//! already shows what it is about to say. So every change answers whether it
+//! was news, and what is not is not told to the controller.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, SubflowId, Token};
+use crate::message::{Connection, Subflow, TcpState};
+
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    connection: Connection,
+    established: bool,
+}
+
+/// The live connections by token.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table(BTreeMap<Token, Entry>);
+
+impl Table {
+    pub fn get(&self, token: Token) -> Option<&Connection> {
+        self.0.get(&token).map(|entry| &entry.connection)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Connection> {
+        self.0.values().map(|entry| &entry.connection)
+    }
+
+    /// Takes in a connection that was listed.
+    pub fn insert(&mut self, mut connection: Connection) {
+        connection.subflows.retain(is_live);
+        let joined = |s: &Subflow| !s.initial && s.state == Some(TcpState::ESTABLISHED);
+        let established = connection.subflows.iter().any(joined);
+        self.0.insert(
+            connection.token,
+            Entry {
+                connection,
+                established,
+            },
+        );
+    }
+
+    /// Takes in an event other than closed; false if it is no news.
+    pub fn apply(&mut self, event: &Event) -> bool {
+        match *event {
+            Event::Created { subflow, .. } => {
+                let new = !self.0.contains_key(&event.token());
+                if new {
+                    self.open(event).put(subflow, TcpState::ESTABLISHED);
+                }
+                new
+            }
+            Event::Established { subflow, .. } => {
+                let entry = self.open(event);
+                let known = std::mem::replace(&mut entry.established, true);
+                if !known {
+                    entry.put(subflow, TcpState::ESTABLISHED);
+                }
+                !known
+            }
+            Event::SubflowEstablished { subflow, .. } => {
+                let entry = self.open(event);
+                entry.established = true;
+                entry.put(subflow, TcpState::ESTABLISHED) != Some(TcpState::ESTABLISHED)
+            }
+            Event::SubflowClosed { token, subflow, .. } => self.remove(token, subflow.id),
+            Event::Timeout { token, subflow, .. } => {
+                let known = self.find(token, subflow.id);
+                known.is_some_and(|known| {
+                    known.rto = subflow.rto;
+                    known.backoff = subflow.backoff;
+                    known.retransmits = subflow.retransmits;
+                    known.errno_soft = subflow.errno_soft;
+                    true
+                })
+            }
+            Event::Closed { token, .. } => self.0.contains_key(&token),
+        }
+    }
+
+    /// Takes in a subflow whose SYN has been sent.
+    pub fn add(&mut self, token: Token, subflow: Subflow) {
+        if let Some(entry) = self.0.get_mut(&token) {
+            entry.put(subflow, TcpState::SYN_SENT);
+        }
+    }
+
+    /// Takes out a connection that is over.
+    pub fn close(&mut self, token: Token) -> Option<Connection> {
+        self.0.remove(&token).map(|entry| entry.connection)
+    }
+
+    /// The events that lead from what is known to what was `listed`, and the
+    /// connections in it that are not known at all.
+    pub fn reconcile(&mut self, listed: Vec<Connection>) -> (Vec<Event>, Vec<Connection>) {
+        let mut events = Vec::new();
+        for known in self.iter() {
+            let (token, server_side) = (known.token, known.server_side);
+            let Some(now) = listed.iter().find(|c| c.token == token) else {
+                events.push(Event::Closed { token, server_side });
+                continue;
+            };
+            for &subflow in &known.subflows {
+                if !now.subflow(subflow.id).is_some_and(is_live) {
+                    let subflow = Subflow {
+                        errno: None,
+                        state: Some(TcpState::CLOSE),
+                        ..subflow
+                    };
+                    events.push(Event::SubflowClosed {
+                        token,
+                        server_side,
+                        subflow,
+                    });
+                }
+            }
+            for &subflow in now.subflows.iter().filter(|s| is_live(s)) {
+                let before = known.subflow(subflow.id).map(|s| s.state);
+                let joined = subflow.state == Some(TcpState::ESTABLISHED);
+                if joined && before != Some(Some(TcpState::ESTABLISHED)) {
+                    events.push(Event::SubflowEstablished {
+                        token,
+                        server_side,
+                        subflow,
+                    });
+                }
+            }
+        }
+        let mut unknown = Vec::new();
+        for connection in listed {
+            let Some(entry) = self.0.get_mut(&connection.token) else {
+                unknown.push(connection);
+                continue;
+            };
+            entry.connection.fallback = connection.fallback;
+            for subflow in connection.subflows {
+                if subflow.state == Some(TcpState::SYN_SENT) {
+                    entry.put(subflow, TcpState::SYN_SENT);
+                }
+            }
+        }
+        (events, unknown)
+    }
+
+    /// The entry of a connection, made from `event` if it has none: a listener
+    /// may have registered for fewer events, or have started in their midst.
+    fn open(&mut self, event: &Event) -> &mut Entry {
+        let deny = match *event {
+            Event::Created { deny_join_id0, .. } | Event::Established { deny_join_id0, .. } => {
+                deny_join_id0
+            }
+            _ => false,
+        };
+        self.0.entry(event.token()).or_insert_with(|| Entry {
+            connection: Connection {
+                token: event.token(),
+                server_side: event.server_side(),
+                deny_join_id0: deny,
+                ..Connection::default()
+            },
+            established: false,
+        })
+    }
+
+    fn find(&mut self, token: Token, id: SubflowId) -> Option<&mut Subflow> {
+        let subflows = &mut self.0.get_mut(&token)?.connection.subflows;
+        subflows.iter_mut().find(|subflow| subflow.id == id)
+    }
+
+    fn remove(&mut self, token: Token, id: SubflowId) -> bool {
+        let Some(entry) = self.0.get_mut(&token) else {
+            return false;
+        };
+        let subflows = &mut entry.connection.subflows;
+        let before = subflows.len();
+        subflows.retain(|subflow| subflow.id != id);
+        subflows.len() < before
+    }
+}
+
+impl Entry {
+    /// Puts a subflow in, in `state`; gives the state that it had before.
+    fn put(&mut self, subflow: Subflow, state: TcpState) -> Option<TcpState> {
+        let subflow = Subflow {
+            state: Some(state),
+            ..subflow
+        };
+        let subflows = &mut self.connection.subflows;
+        match subflows.iter_mut().find(|known| known.id == subflow.id) {
+            Some(known) => std::mem::replace(known, subflow).state,
+            None => {
+                subflows.push(subflow);
+                None
+            }
+        }
+    }
+}
+
+fn is_live(subflow: &Subflow) -> bool {
+    subflow.state != Some(TcpState::CLOSE)
+}
