@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# What people type. The work is in scripts/, qemu/ and cargo; caches are outside the
+# repository, in ${XDG_CACHE_HOME:-~/.cache}/smapp.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Which of the kernels the guest boots: gcc or debug.
+KERNEL ?= gcc
+# Passed to the guest tests, a part of a test's name for example.
+ARGS ?=
+
+# Any cargo from 1.85 on; scripts/setup installs Debian's.
+CARGO ?= cargo
+BIN := target/x86_64-unknown-linux-gnu/release
+GUEST := target/guest
+# cargo runs every test binary as the payload of a guest.
+RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
+
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (scripts/setup --list shows what is needed)
+	@scripts/setup
+
+kernel: setup ## fetch, patch and build the kernel of the guest
+	@scripts/kernel gcc
+
+kernel-debug: setup ## the same with KASAN, lockdep, kmemleak ..
+	@scripts/kernel debug
+
+module: setup ## build smapp_pm.ko, and the kernel if need be
+	@scripts/module $(KERNEL)
+
+programs: setup
+	@$(CARGO) build --release --quiet -p smapp -p smapp-init -p smapp-tests --bins
+
+# Packed anew if the list or a program has changed.
+$(BIN)/smapp $(BIN)/smapp-init: programs ;
+$(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list $(BIN)/smapp $(BIN)/smapp-init | module
+	@qemu/initramfs $(GUEST)/gen_init_cpio $(BIN) $@
+
+guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
+
+demo: guest ## watch a controller keep a download alive when its path dies
+	@qemu/run --kernel $(KERNEL) $(BIN)/demo
+
+shell: guest ## a prompt in the guest, inside a topology of two paths
+	@qemu/run --kernel $(KERNEL) --shell
+
+test: test-host test-runner test-guest ## all tests: on the host, of the runner, in the guest
+
+test-host: setup ## the tests that need no guest
+	@$(CARGO) test -p smapp
+
+test-runner: guest ## qemu/run fails where it must
+	@qemu/selftest
+
+test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug)
+	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
+
+test-debug: ## the tests in the guest, on the debug kernel
+	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-guest KERNEL=debug
+
+lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
+	@CARGO=$(CARGO) scripts/lint
+
+bench: guest ## measure, see docs
+	@echo "nothing to measure yet"
+
+clean: ## remove what was built here (the caches stay)
+	rm -rf target
+
+.PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
+	test-runner test-guest test-debug lint bench clean
