@@ -55,7 +55,7 @@ impl Capture {
         let how = "-i any -y LINUX_SLL2 -s 96 -U --immediate-mode --nano -Z root -w";
         let mut args: Vec<&str> = how.split(' ').collect();
         let name = file.to_str().context("a path of ASCII")?;
-        let filter = "tcp[tcpflags] & tcp-syn != 0";
+        let filter = "tcp[tcpflags] & (tcp-syn | tcp-ack) == tcp-syn";
         args.extend([name, filter]);
         let mut tcpdump = Process::start(host, "tcpdump", &args)?;
         tcpdump.expect("tcpdump to listen", DEADLINE, |line| {

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use smapp::EventKind;
+use smapp::{EventKind, SubflowId};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::{DEADLINE, Family, Netns, Path, PathManager, Process, Topology, wait_for};
 
@@ -116,13 +116,14 @@ fn subflow_add_and_remove_work() -> Result<()> {
         let [added] = &added[..] else {
             anyhow::bail!("expected one object: {added:?}");
         };
-        let id = added["id"]
+        let id = added["subflow"]["id"]
             .as_u64()
             .with_context(|| format!("no id in {added}"))?;
-        ensure!(added["local_port"].as_u64() > Some(0), "no port in {added}");
-        client.joined(smapp::SubflowId(id as u32))?;
+        let id = SubflowId(u32::try_from(id)?);
+        let joined = client.joined(id)?;
+        assert_eq!(added["subflow"]["local_port"], joined.local_port);
         stdout(&topology.client, &format!("subflow remove {token} id {id}"))?;
-        client.expect_subflow(EventKind::SubflowClosed, smapp::SubflowId(id as u32))?;
+        client.expect_subflow(EventKind::SubflowClosed, id)?;
         // Without `to` it leads to where the initial one leads.
         let text = stdout(
             &topology.client,
@@ -136,69 +137,59 @@ fn subflow_add_and_remove_work() -> Result<()> {
     Ok(())
 }
 
+/// A running `smapp monitor` that listens.
+fn monitor(host: &Netns, args: &[&str]) -> Result<Process> {
+    let mut monitor = Process::start(host, "smapp", &[&["monitor"], args].concat())?;
+    monitor.expect("to listen", DEADLINE, |line| line.contains("listening for"))?;
+    Ok(monitor)
+}
+
 #[test]
 fn monitor_prints_the_events() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut lines = Process::start(&topology.client, "smapp", &["--json", "monitor"])?;
-    let mut text = Process::start(&topology.client, "smapp", &["monitor"])?;
-    // When they listen is not told: connections are made until both have seen one.
-    wait_for("both monitors to listen", DEADLINE, || {
-        connect(&topology, Family::V4, &mut client)?;
-        let step = std::time::Duration::from_millis(100);
-        lines.expect("closed", step, |line| line.contains("closed"))?;
-        text.expect("closed", step, |line| line.contains("closed"))
-            .map(drop)
-    })?;
-    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    let subflow = join(&mut client, &connection, token)?;
-    client.destroy(token, subflow.id)?;
-    drop(connection);
-    let name = token.to_string();
-    let ours = |word: &'static str| {
-        let name = name.clone();
-        move |line: &str| line.contains(&name) && line.contains(word)
-    };
-    for word in ["created", "estab", "sub_estab", "sub_closed", "closed"] {
-        let line = lines.expect(word, DEADLINE, ours(word))?;
-        let event: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
-        assert_eq!(
-            (&event["event"], &event["token"]),
-            (&word.into(), &name.clone().into())
-        );
-        ensure!(!event["time"].is_null(), "no time in {line}");
-        if word == "sub_closed" {
-            assert_eq!(event["subflow"]["id"], subflow.id.0, "{line}");
-            assert_eq!(event["subflow"]["errno"], 0, "{line}");
+    let mut objects = monitor(&topology.client, &["--json"])?;
+    let mut lines = monitor(&topology.client, &[])?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let subflow = join(&mut client, &connection, token)?;
+        client.destroy(token, subflow.id)?;
+        drop(connection);
+        let name = token.to_string();
+        for word in ["created", "estab", "sub_estab", "sub_closed", "closed"] {
+            let is_it = |line: &str| line.contains(&format!(r#""event":"{word}""#));
+            let line = objects.expect(word, DEADLINE, is_it)?;
+            let event: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+            assert_eq!(event["token"], name.as_str());
+            assert_eq!(event["server_side"], false);
+            ensure!(event["time"].as_f64() > Some(0.0), "no time in {line}");
+            if word.starts_with("sub_") {
+                assert_eq!(event["subflow"]["id"], subflow.id.0, "{line}");
+                let address = Path::Second.client(family).to_string();
+                assert_eq!(event["subflow"]["local_address"], address.as_str());
+            }
+            let is_it = |line: &str| line.contains(&format!(" {word} "));
+            let line = lines.expect(word, DEADLINE, is_it)?;
+            ensure!(line.contains(&name), "no {name} in {line}");
         }
-        text.expect(word, DEADLINE, ours(word))?;
     }
-    lines.interrupt()?;
-    text.interrupt()
+    objects.interrupt()?;
+    lines.interrupt()
 }
 
 #[test]
 fn monitor_prints_only_the_events_asked_for() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let args = ["--json", "monitor", "--events", "created,closed"];
-    let mut monitor = Process::start(&topology.client, "smapp", &args)?;
-    wait_for("the monitor to listen", DEADLINE, || {
-        connect(&topology, Family::V4, &mut client)?;
-        let step = std::time::Duration::from_millis(100);
-        monitor
-            .expect("closed", step, |line| line.contains("closed"))
-            .map(drop)
-    })?;
+    let mut monitor = monitor(&topology.client, &["--json", "--events", "created,closed"])?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     join(&mut client, &connection, token)?;
     drop(connection);
-    let name = token.to_string();
     monitor.expect("closed", DEADLINE, |line| {
-        line.contains(&name) && line.contains(r#""event":"closed""#)
+        line.contains(r#""event":"closed""#)
     })?;
-    let seen = monitor.seen().iter().filter(|line| line.contains(&name));
-    let events: Vec<String> = seen
+    let objects = monitor.seen().iter().filter(|line| line.starts_with('{'));
+    let events: Vec<String> = objects
         .map(|line| Ok(serde_json::from_str::<Value>(line)?["event"].to_string()))
         .collect::<Result<_>>()?;
     assert_eq!(events, [r#""created""#, r#""closed""#]);
