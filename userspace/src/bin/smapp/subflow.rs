@@ -19,6 +19,7 @@ use crate::output;
 #[derive(Serialize)]
 struct Added {
     token: Token,
+    #[serde(flatten)]
     subflow: Subflow,
 }
 

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Bytes of the protocol, both ways, good and bad.
+#![cfg(target_endian = "little")] // the golden bytes are; the code is not
+
+use std::net::IpAddr;
+
+use smapp::command::{Command, SubflowCreate};
+use smapp::message::{Connection, Subflow, TcpState};
+use smapp::netlink::{Attributes, Message, Messages, Request};
+use smapp::uapi::{VERSION, cmd, connection, subflow};
+use smapp::{AddressId, Errno, Error, Event, EventKind, IfIndex, SubflowId, TcpInfo, Token};
+
+const FAMILY: u16 = 0x20;
+const TOKEN: Token = Token(0x1a2b_3c4d);
+
+/// `sub_closed` of an IPv4 subflow: ECONNREFUSED, with reset reason 3.
+#[rustfmt::skip]
+const SUB_CLOSED_V4: [u8; 104] = [
+    104, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0, // length, family
+    20, 1, 0, 0,                                            // sub-closed, version
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,                    // token
+    76, 0, 6, 0x80,                                         // subflow
+    8, 0, 1, 0,  2, 0, 0, 0,                                // id
+    8, 0, 2, 0,  10, 0, 2, 1,                               // local-address
+    6, 0, 3, 0,  0x9c, 0x41, 0, 0,                          // local-port 40001
+    5, 0, 4, 0,  1, 0, 0, 0,                                // local-id
+    8, 0, 5, 0,  10, 0, 3, 1,                               // remote-address
+    6, 0, 6, 0,  0, 80, 0, 0,                               // remote-port
+    8, 0, 8, 0,  3, 0, 0, 0,                                // ifindex
+    8, 0, 14, 0,  111, 0, 0, 0,                             // errno
+    5, 0, 16, 0,  3, 0, 0, 0,                               // reset-reason
+];
+
+/// `timeout` of an IPv6 subflow of a connection that this host accepted.
+#[rustfmt::skip]
+const TIMEOUT_V6: [u8; 128] = [
+    128, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    21, 1, 0, 0,
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+    4, 0, 2, 0,                                             // server-side
+    96, 0, 6, 0x80,
+    8, 0, 1, 0,  1, 0, 0, 0,
+    20, 0, 2, 0,  0xfd, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    6, 0, 3, 0,  0, 80, 0, 0,
+    20, 0, 5, 0,  0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    6, 0, 6, 0,  0x9c, 0x41, 0, 0,
+    4, 0, 11, 0,                                            // initial
+    8, 0, 17, 0,  0x40, 0x2a, 6, 0,                         // rto 404032
+    5, 0, 18, 0,  1, 0, 0, 0,                               // backoff
+    5, 0, 19, 0,  2, 0, 0, 0,                               // retransmits
+];
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn message(bytes: &[u8]) -> Result<Message<'_>, Error> {
+    Messages::new(bytes).next().expect("at least one message")
+}
+
+fn event(bytes: &[u8]) -> Result<Option<Event>, Error> {
+    let (command, attributes) = message(bytes)?.generic()?;
+    Event::decode(command, attributes)
+}
+
+/// An event with whatever attributes `fill` adds to its subflow.
+fn event_with(fill: impl FnOnce(Request<'_>) -> Request<'_>) -> Result<Option<Event>, Error> {
+    let mut bytes = Vec::new();
+    Request::generic(&mut bytes, FAMILY, 0, 0, cmd::SUB_ESTAB, VERSION)
+        .u32(connection::TOKEN, TOKEN.0)
+        .nest(connection::SUBFLOW, fill)
+        .finish();
+    event(&bytes)
+}
+
+#[test]
+fn an_ipv4_event_is_read() {
+    let expected = Subflow {
+        id: SubflowId(2),
+        local_address: address("10.0.2.1"),
+        local_port: 40001,
+        local_id: AddressId(1),
+        remote_address: address("10.0.3.1"),
+        remote_port: 80,
+        ifindex: Some(IfIndex(3)),
+        errno: Some(Errno::ECONNREFUSED),
+        reset_reason: Some(3),
+        ..Subflow::default()
+    };
+    assert_eq!(
+        event(&SUB_CLOSED_V4).unwrap(),
+        Some(Event::SubflowClosed {
+            token: TOKEN,
+            server_side: false,
+            subflow: expected
+        })
+    );
+}
+
+#[test]
+fn an_ipv6_event_is_read() {
+    let expected = Subflow {
+        id: SubflowId(1),
+        local_address: address("fd00:3::1"),
+        local_port: 80,
+        remote_address: address("fd00:2::1"),
+        remote_port: 40001,
+        initial: true,
+        rto: Some(404_032),
+        backoff: Some(1),
+        retransmits: Some(2),
+        ..Subflow::default()
+    };
+    assert_eq!(
+        event(&TIMEOUT_V6).unwrap(),
+        Some(Event::Timeout {
+            token: TOKEN,
+            server_side: true,
+            subflow: expected
+        })
+    );
+}
+
+#[test]
+fn every_kind_of_event_has_its_command() {
+    let kinds = [
+        (cmd::CREATED, EventKind::Created),
+        (cmd::ESTAB, EventKind::Established),
+        (cmd::CLOSED, EventKind::Closed),
+        (cmd::SUB_ESTAB, EventKind::SubflowEstablished),
+        (cmd::SUB_CLOSED, EventKind::SubflowClosed),
+        (cmd::TIMEOUT, EventKind::Timeout),
+    ];
+    for (command, kind) in kinds {
+        let mut bytes = SUB_CLOSED_V4;
+        bytes[16] = command;
+        let event = event(&bytes).unwrap().unwrap();
+        assert_eq!((event.kind(), event.token()), (kind, TOKEN));
+        assert_eq!(event.subflow().is_none(), kind == EventKind::Closed);
+    }
+}
+
+#[test]
+fn an_unknown_event_is_ignored() {
+    let mut bytes = SUB_CLOSED_V4;
+    bytes[16] = 200;
+    assert_eq!(event(&bytes).unwrap(), None);
+}
+
+#[test]
+fn a_datagram_that_is_cut_off_is_an_error_at_every_length() {
+    for bytes in [&SUB_CLOSED_V4[..], &TIMEOUT_V6] {
+        for len in 1..bytes.len() {
+            assert!(event(&bytes[..len]).is_err(), "{len} of {}", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn attributes_that_are_cut_off_never_panic() {
+    for bytes in [&SUB_CLOSED_V4[..], &TIMEOUT_V6] {
+        // The payload of the subflow, cut off within a message whose own length is right.
+        let nest = &bytes[if bytes.len() == 104 { 32 } else { 36 }..];
+        for len in 0..nest.len() {
+            let whole: Vec<_> = Attributes::new(&nest[..len]).collect();
+            let errors = whole.iter().filter(|a| a.is_err()).count();
+            assert!(errors <= 1, "an error ends the row");
+            let _ = Subflow::decode(Attributes::new(&nest[..len]));
+        }
+    }
+}
+
+#[test]
+fn no_byte_can_be_changed_into_a_panic() {
+    for good in [&SUB_CLOSED_V4[..], &TIMEOUT_V6] {
+        for at in 0..good.len() {
+            for value in 0..=255 {
+                let mut bytes = good.to_vec();
+                bytes[at] = value;
+                for message in Messages::new(&bytes) {
+                    let Ok(message) = message else { break };
+                    let _ = message.error();
+                    if let Ok((command, attributes)) = message.generic() {
+                        let _ = Event::decode(command, attributes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn unknown_attributes_are_ignored() {
+    let plain = event_with(|r| r.u32(subflow::ID, 7)).unwrap();
+    let more = event_with(|r| {
+        r.attribute(900, b"from a later kernel")
+            .u32(subflow::ID, 7)
+            .nest(901, |r| r.u32(1, 1))
+    });
+    assert_eq!(more.unwrap(), plain);
+}
+
+#[test]
+fn of_a_repeated_attribute_the_last_counts() {
+    let event = event_with(|r| r.u32(subflow::ID, 7).u32(subflow::ID, 8))
+        .unwrap()
+        .unwrap();
+    assert_eq!(event.subflow().unwrap().id, SubflowId(8));
+}
+
+#[test]
+fn a_wrong_length_is_an_error_that_names_the_attribute() {
+    for (kind, len) in [
+        (subflow::ID, 2),
+        (subflow::LOCAL_ADDRESS, 5),
+        (subflow::LOCAL_PORT, 4),
+        (subflow::LOCAL_ID, 0),
+        (subflow::ERRNO, 8),
+    ] {
+        let result = event_with(|r| r.u32(subflow::ID, 7).attribute(kind, &[1; 8][..len]));
+        let Err(Error::Attribute {
+            kind: named,
+            len: got,
+        }) = result
+        else {
+            panic!("{kind}: {result:?}");
+        };
+        assert_eq!((named, got), (kind, len));
+    }
+}
+
+#[test]
+fn an_event_without_token_or_subflow_id_is_an_error() {
+    let mut bytes = Vec::new();
+    Request::generic(&mut bytes, FAMILY, 0, 0, cmd::CLOSED, VERSION).finish();
+    assert!(matches!(event(&bytes), Err(Error::Absent("token"))));
+    assert!(matches!(
+        event_with(|r| r),
+        Err(Error::Absent("subflow id"))
+    ));
+}
+
+#[test]
+fn an_ipv4_address_mapped_into_ipv6_is_ipv4() {
+    let mapped = address("::ffff:10.0.2.1");
+    let event = event_with(|r| {
+        r.u32(subflow::ID, 7)
+            .address(subflow::LOCAL_ADDRESS, mapped)
+    });
+    let event = event.unwrap().unwrap();
+    assert_eq!(event.subflow().unwrap().local_address, address("10.0.2.1"));
+}
+
+#[test]
+fn subflow_create_is_written() {
+    let create = SubflowCreate::to("10.0.3.1:80".parse().unwrap())
+        .from(address("10.0.2.1"))
+        .dev(IfIndex(3))
+        .backup(true);
+    let mut buffer = Vec::new();
+    #[rustfmt::skip]
+    let expected = [
+        68, 0, 0, 0,  0x20, 0,  1, 0,  7, 0, 0, 0,  0, 0, 0, 0, // length, family, request, seq
+        2, 1, 0, 0,                                            // subflow-create, version
+        8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,                   // token
+        40, 0, 6, 0x80,                                        // subflow
+        8, 0, 5, 0,  10, 0, 3, 1,                              // remote-address
+        6, 0, 6, 0,  0, 80, 0, 0,                              // remote-port
+        8, 0, 2, 0,  10, 0, 2, 1,                              // local-address
+        8, 0, 8, 0,  3, 0, 0, 0,                               // ifindex
+        4, 0, 9, 0,                                            // backup
+    ];
+    let bytes = Command::SubflowCreate(TOKEN, create).encode(&mut buffer, FAMILY, 7);
+    assert_eq!(bytes, expected);
+}
+
+#[test]
+fn subflow_create_with_ipv6_and_ids_is_written() {
+    let create = SubflowCreate::to("[fd00:3::1]:80".parse().unwrap())
+        .from(address("fd00:2::1"))
+        .from_port(4000)
+        .remote_id(AddressId(9));
+    let mut buffer = vec![0xff; 500]; // whatever the last command left
+    let bytes = Command::SubflowCreate(TOKEN, create).encode(&mut buffer, FAMILY, 7);
+    let (command, attributes) = message(bytes).unwrap().generic().unwrap();
+    let nest = attributes.last().unwrap().unwrap();
+    let sent: Vec<_> = nest
+        .nest()
+        .map(|a| a.map(|a| (a.kind, a.payload.len())).unwrap())
+        .collect();
+    assert_eq!(
+        (command, nest.kind),
+        (cmd::SUBFLOW_CREATE, connection::SUBFLOW)
+    );
+    assert_eq!(
+        sent,
+        [
+            (subflow::REMOTE_ADDRESS, 16),
+            (subflow::REMOTE_PORT, 2),
+            (subflow::REMOTE_ID, 1),
+            (subflow::LOCAL_ADDRESS, 16),
+            (subflow::LOCAL_PORT, 2),
+        ]
+    );
+}
+
+#[test]
+fn subflow_destroy_and_conn_get_are_written() {
+    let mut buffer = Vec::new();
+    #[rustfmt::skip]
+    let expected = [
+        40, 0, 0, 0,  0x20, 0,  5, 0,  7, 0, 0, 0,  0, 0, 0, 0, // request, ack
+        3, 1, 0, 0,
+        8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+        12, 0, 6, 0x80,  8, 0, 1, 0,  2, 0, 0, 0,
+    ];
+    let destroy = Command::SubflowDestroy(TOKEN, SubflowId(2));
+    assert_eq!(destroy.encode(&mut buffer, FAMILY, 7), expected);
+    #[rustfmt::skip]
+    let expected = [
+        20, 0, 0, 0,  0x20, 0,  1, 3,  8, 0, 0, 0,  0, 0, 0, 0, // request, dump
+        1, 1, 0, 0,
+    ];
+    assert_eq!(
+        Command::Connections.encode(&mut buffer, FAMILY, 8),
+        expected
+    );
+}
+
+#[test]
+fn a_connection_is_read_with_all_its_subflows() {
+    let mut bytes = Vec::new();
+    Request::generic(&mut bytes, FAMILY, 0, 0, cmd::CONN_GET, VERSION)
+        .u32(connection::TOKEN, TOKEN.0)
+        .attribute(connection::EXTRA_SUBFLOWS, &[1])
+        .nest(connection::SUBFLOW, |r| {
+            r.u32(subflow::ID, 1)
+                .attribute(subflow::INITIAL, &[])
+                .attribute(subflow::STATE, &[7])
+        })
+        .nest(connection::SUBFLOW, |r| {
+            r.u32(subflow::ID, 2)
+                .attribute(subflow::ACTIVE, &[])
+                .attribute(subflow::STATE, &[1])
+        })
+        .finish();
+    let (_, attributes) = message(&bytes).unwrap().generic().unwrap();
+    let connection = Connection::decode(attributes).unwrap();
+    assert_eq!((connection.token, connection.extra_subflows), (TOKEN, 1));
+    let states: Vec<_> = connection
+        .subflows
+        .iter()
+        .map(|s| (s.id.0, s.state))
+        .collect();
+    assert_eq!(
+        states,
+        [(1, Some(TcpState::CLOSE)), (2, Some(TcpState::ESTABLISHED))]
+    );
+    assert_eq!(connection.leading_subflow().unwrap().id, SubflowId(1));
+}
+
+#[test]
+fn tcp_info_of_any_length_is_read() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let at = |offset: usize| u32::from_ne_bytes(bytes[offset..offset + 4].try_into().unwrap());
+    let whole = TcpInfo::decode(&bytes);
+    assert_eq!(
+        (whole.rto, whole.rtt, whole.snd_cwnd),
+        (at(8), at(68), at(80))
+    );
+    assert_eq!(whole.bytes_retrans as u32, at(208));
+    for len in 0..bytes.len() {
+        let part = TcpInfo::decode(&bytes[..len]);
+        assert_eq!(part.rto, if len >= 12 { whole.rto } else { 0 });
+        assert_eq!(
+            part.bytes_sent,
+            if len >= 208 { whole.bytes_sent } else { 0 }
+        );
+    }
+}
+
+#[test]
+fn the_kernels_words_are_kept_in_an_error() {
+    let text = b"local-address: not on this host\0";
+    let request = [0; 20];
+    for (flags, repeated) in [(0x300, &request[..16]), (0x200, &request[..])] {
+        let mut payload = (-99i32).to_ne_bytes().to_vec();
+        payload.extend((request.len() as u32).to_ne_bytes());
+        payload.extend(&repeated[4..]);
+        payload.extend((4 + text.len() as u16).to_ne_bytes());
+        payload.extend(1u16.to_ne_bytes());
+        payload.extend(text);
+        let message = Message {
+            kind: 2,
+            flags,
+            seq: 1,
+            payload: &payload,
+        };
+        let words = std::str::from_utf8(&text[..text.len() - 1]).unwrap();
+        assert_eq!(
+            message.error().unwrap(),
+            (Errno::EADDRNOTAVAIL, Some(words))
+        );
+    }
+}
+
+#[test]
+fn errors_read_well() {
+    let refused = |message: Option<&str>| Error::Refused {
+        command: "subflow-create",
+        errno: Errno::EADDRNOTAVAIL,
+        message: message.map(str::to_owned),
+    };
+    assert_eq!(
+        refused(Some("local-address: not on this host")).to_string(),
+        "subflow-create: EADDRNOTAVAIL (99): cannot assign requested address \
+         (local-address: not on this host)"
+    );
+    assert_eq!(Errno(0).to_string(), "no error (0)");
+    assert_eq!(Errno(4000).to_string(), "errno 4000");
+}
