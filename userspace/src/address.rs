@@ -151,3 +151,133 @@ pub(crate) fn changes(
     gone.map(|&a| AddressChange::Down(a))
         .chain(new.map(|&a| AddressChange::Up(a)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Messages;
+
+    const UP: u32 = IFF_UP;
+
+    fn local(address: &str, ifindex: u32) -> LocalAddress {
+        LocalAddress {
+            address: address.parse().unwrap(),
+            ifindex: IfIndex(ifindex),
+        }
+    }
+
+    fn apply(addresses: &mut Addresses, bytes: &[u8]) {
+        let message = Messages::new(bytes).next().unwrap().unwrap();
+        addresses.apply(&message).unwrap();
+    }
+
+    fn link(addresses: &mut Addresses, kind: u16, ifindex: u32, flags: u32) {
+        let (index, flags) = (ifindex.to_ne_bytes(), flags.to_ne_bytes());
+        let body = [&[0; 4][..], &index, &flags, &[0; 4]].concat();
+        let mut bytes = Vec::new();
+        apply(
+            addresses,
+            Request::new(&mut bytes, kind, 0, 0).body(&body).finish(),
+        );
+    }
+
+    fn address(addresses: &mut Addresses, kind: u16, which: LocalAddress, flags: u32, scope: u8) {
+        let index = which.ifindex.0.to_ne_bytes();
+        let body = [&[0, 0, flags as u8, scope][..], &index].concat();
+        let mut bytes = Vec::new();
+        let request = Request::new(&mut bytes, kind, 0, 0).body(&body);
+        let request = match which.address {
+            // What a kernel sends for IPv4: the local address, and before it the peer's.
+            IpAddr::V4(_) => request.address(IFA_ADDRESS, local("192.0.2.9", 0).address),
+            IpAddr::V6(_) => request.address(IFA_ADDRESS, which.address),
+        };
+        let request = match which.address {
+            IpAddr::V4(_) => request.address(IFA_LOCAL, which.address),
+            IpAddr::V6(_) => request,
+        };
+        apply(addresses, request.u32(IFA_FLAGS, flags).finish());
+    }
+
+    fn usable(addresses: &Addresses) -> Vec<LocalAddress> {
+        addresses.usable().collect()
+    }
+
+    #[test]
+    fn an_address_is_usable_while_its_interface_is_up() {
+        let (v4, v6) = (local("10.0.1.1", 2), local("fd00::1", 2));
+        let mut a = Addresses::default();
+        address(&mut a, RTM_NEWADDR, v4, 0, RT_SCOPE_UNIVERSE);
+        address(&mut a, RTM_NEWADDR, v6, 0, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a), []);
+        link(&mut a, RTM_NEWLINK, 2, UP);
+        assert_eq!(usable(&a), [v4, v6]);
+        link(&mut a, RTM_NEWLINK, 2, 0);
+        assert_eq!(usable(&a), []);
+        link(&mut a, RTM_NEWLINK, 2, UP);
+        address(&mut a, RTM_DELADDR, v4, 0, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a), [v6]);
+        link(&mut a, RTM_DELLINK, 2, UP);
+        assert_eq!(usable(&a), []);
+    }
+
+    #[test]
+    fn loopback_and_link_local_addresses_are_not_usable() {
+        const RT_SCOPE_LINK: u8 = 253;
+        let mut a = Addresses::default();
+        link(&mut a, RTM_NEWLINK, 1, UP | IFF_LOOPBACK);
+        link(&mut a, RTM_NEWLINK, 2, UP);
+        address(
+            &mut a,
+            RTM_NEWADDR,
+            local("10.9.9.9", 1),
+            0,
+            RT_SCOPE_UNIVERSE,
+        );
+        address(&mut a, RTM_NEWADDR, local("fe80::1", 2), 0, RT_SCOPE_LINK);
+        assert_eq!(usable(&a), []);
+    }
+
+    #[test]
+    fn a_tentative_address_is_usable_once_it_is_settled() {
+        let v6 = local("fd00::1", 2);
+        let mut a = Addresses::default();
+        link(&mut a, RTM_NEWLINK, 2, UP);
+        address(&mut a, RTM_NEWADDR, v6, IFA_F_TENTATIVE, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a), []);
+        let failed = IFA_F_TENTATIVE | IFA_F_DADFAILED;
+        address(&mut a, RTM_NEWADDR, v6, failed, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a), []);
+        address(&mut a, RTM_NEWADDR, v6, 0x80, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a), [v6]);
+    }
+
+    #[test]
+    fn changes_tell_first_what_has_gone() {
+        let [a, b, c] = [
+            local("10.0.1.1", 2),
+            local("10.0.2.1", 3),
+            local("10.0.2.1", 4),
+        ];
+        let told: Vec<_> = changes(&[a, b], &[a, c]).collect();
+        assert_eq!(told, [AddressChange::Down(b), AddressChange::Up(c)]);
+    }
+
+    #[test]
+    fn messages_that_are_cut_off_never_panic() {
+        for kind in [RTM_NEWLINK, RTM_NEWADDR] {
+            let mut bytes = Vec::new();
+            let request = Request::new(&mut bytes, kind, 0, 0).body(&[0; 16]);
+            let bytes = request.u32(IFA_FLAGS, 0).finish();
+            for len in 0..bytes.len() - 16 {
+                let payload = &bytes[16..16 + len];
+                let message = Message {
+                    kind,
+                    flags: 0,
+                    seq: 0,
+                    payload,
+                };
+                let _ = Addresses::default().apply(&message);
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the engine tells a controller: everything, once, and no lies after
+//! events were lost.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use smapp::command::SubflowCreate;
+use smapp::message::{Connection, Subflow};
+use smapp::sim::Sim;
+use smapp::{Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex, Input};
+use smapp::{LocalAddress, Token};
+
+const TOKEN: Token = Token(7);
+const OTHER: Token = Token(8);
+
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// Writes down what it is told; asks for one subflow at each timer.
+#[derive(Default)]
+struct Recorder {
+    log: Log,
+    timer: Option<Duration>,
+}
+
+impl Recorder {
+    fn note(&self, what: &str, token: Token) {
+        self.log.borrow_mut().push(format!("{what} {}", token.0));
+    }
+}
+
+impl Controller for Recorder {
+    fn events(&self) -> EventSet {
+        EventSet::ALL
+    }
+
+    fn attached(&mut self, _: &mut Context<'_>, token: Token) {
+        self.note("attached", token);
+    }
+
+    fn created(&mut self, context: &mut Context<'_>, token: Token) {
+        assert!(context.connection(token).is_some());
+        self.note("created", token);
+        if let Some(delay) = self.timer {
+            context.timer(token, delay);
+        }
+    }
+
+    fn established(&mut self, _: &mut Context<'_>, token: Token) {
+        self.note("estab", token);
+    }
+
+    fn closed(&mut self, context: &mut Context<'_>, connection: &Connection) {
+        assert!(context.connection(connection.token).is_none());
+        self.note("closed", connection.token);
+    }
+
+    fn subflow_established(&mut self, _: &mut Context<'_>, token: Token, _: &Subflow) {
+        self.note("sub_estab", token);
+    }
+
+    fn subflow_closed(&mut self, _: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        self.note(
+            &format!("sub_closed({:?})", subflow.errno.map(|e| e.0)),
+            token,
+        );
+    }
+
+    fn timer(&mut self, context: &mut Context<'_>, token: Token) {
+        self.note("timer", token);
+        // Refused if the connection has closed and the event was lost.
+        if let Ok(subflow) = context.subflow_create(token, &SubflowCreate::to(server())) {
+            let known = context.connection(token).unwrap().subflow(subflow.id);
+            assert_eq!(known, Some(&subflow), "it is in the table at once");
+        }
+    }
+}
+
+fn client() -> SocketAddr {
+    "10.0.1.1:1000".parse().unwrap()
+}
+
+fn server() -> SocketAddr {
+    "10.0.3.1:80".parse().unwrap()
+}
+
+fn open(sim: &mut Sim, token: Token) {
+    let connection = Connection {
+        token,
+        ..Connection::default()
+    };
+    sim.created(connection, client(), server());
+    sim.established(token);
+}
+
+fn sim() -> Sim {
+    let mut sim = Sim::new(Duration::from_secs(100));
+    sim.address_up(LocalAddress {
+        address: client().ip(),
+        ifindex: IfIndex(2),
+    });
+    sim
+}
+
+fn at(sim: &mut Sim, seconds: u64, action: impl FnOnce(&mut Sim) + 'static) {
+    sim.at(Duration::from_secs(seconds), action);
+}
+
+/// Runs to the end; what was told, and whether the table equals the world.
+fn run(sim: Sim, timer: Option<Duration>) -> Vec<String> {
+    let log = Log::default();
+    let mut engine = Engine::new(
+        sim,
+        Recorder {
+            log: log.clone(),
+            timer,
+        },
+    );
+    engine.run().unwrap();
+    let known: Vec<_> = engine.connections().collect();
+    assert_eq!(known, engine.backend().live().collect::<Vec<_>>());
+    log.take()
+}
+
+#[test]
+fn what_happens_is_told_in_order() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| {
+        sim.subflow_closed(TOKEN, client().ip(), Errno::ECONNRESET)
+    });
+    at(&mut sim, 3, |sim| sim.closed(TOKEN));
+    assert_eq!(
+        run(sim, None),
+        [
+            "created 7",
+            "estab 7",
+            "sub_closed(Some(104)) 7",
+            "closed 7"
+        ]
+    );
+}
+
+#[test]
+fn what_was_there_before_is_attached() {
+    let mut sim = sim();
+    open(&mut sim, TOKEN);
+    at(&mut sim, 3, |sim| sim.closed(TOKEN));
+    assert_eq!(run(sim, None), ["attached 7", "closed 7"]);
+}
+
+#[test]
+fn an_event_that_the_listing_has_overtaken_is_not_told() {
+    let mut sim = sim();
+    open(&mut sim, TOKEN);
+    let log = Log::default();
+    let mut engine = Engine::new(
+        sim,
+        Recorder {
+            log: log.clone(),
+            timer: None,
+        },
+    );
+    engine.attach().unwrap();
+    let connection = engine.connections().next().unwrap().clone();
+    let subflow = connection.subflows[0];
+    let (token, server_side, deny_join_id0) = (TOKEN, false, false);
+    let gone = Subflow {
+        id: smapp::SubflowId(99),
+        ..subflow
+    };
+    for event in [
+        Event::Created {
+            token,
+            server_side,
+            deny_join_id0,
+            subflow,
+        },
+        Event::SubflowClosed {
+            token,
+            server_side,
+            subflow: gone,
+        },
+        Event::SubflowEstablished {
+            token,
+            server_side,
+            subflow,
+        },
+        Event::Closed {
+            token: OTHER,
+            server_side,
+        },
+        Event::SubflowClosed {
+            token: OTHER,
+            server_side,
+            subflow,
+        },
+        Event::Timeout {
+            token,
+            server_side,
+            subflow: gone,
+        },
+    ] {
+        engine.handle(Input::Event(event)).unwrap();
+    }
+    assert_eq!(log.take(), ["attached 7"]);
+    assert_eq!(engine.connections().collect::<Vec<_>>(), [&connection]);
+}
+
+#[test]
+fn estab_is_told_once_even_if_the_connection_was_attached() {
+    let mut sim = sim();
+    open(&mut sim, TOKEN);
+    let log = Log::default();
+    let mut engine = Engine::new(
+        sim,
+        Recorder {
+            log: log.clone(),
+            timer: None,
+        },
+    );
+    engine.attach().unwrap();
+    let subflow = engine.connections().next().unwrap().subflows[0];
+    let (token, server_side, deny_join_id0) = (TOKEN, false, false);
+    for _ in 0..2 {
+        let event = Event::Established {
+            token,
+            server_side,
+            deny_join_id0,
+            subflow,
+        };
+        engine.handle(Input::Event(event)).unwrap();
+    }
+    assert_eq!(log.take(), ["attached 7", "estab 7"]);
+}
+
+#[test]
+fn lost_closes_are_told_after_the_loss() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| sim.lose_events(true));
+    at(&mut sim, 3, |sim| sim.closed(TOKEN));
+    at(&mut sim, 4, |sim| sim.lose_events(false));
+    assert_eq!(run(sim, None), ["created 7", "estab 7", "closed 7"]);
+}
+
+#[test]
+fn a_lost_connection_is_attached_after_the_loss() {
+    let mut sim = sim();
+    at(&mut sim, 2, |sim| sim.lose_events(true));
+    at(&mut sim, 3, |sim| open(sim, TOKEN));
+    at(&mut sim, 4, |sim| sim.lose_events(false));
+    at(&mut sim, 5, |sim| open(sim, OTHER));
+    assert_eq!(run(sim, None), ["attached 7", "created 8", "estab 8"]);
+}
+
+#[test]
+fn a_subflow_that_closed_unheard_has_no_errno() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| sim.lose_events(true));
+    at(&mut sim, 3, |sim| {
+        sim.subflow_closed(TOKEN, client().ip(), Errno::ECONNRESET)
+    });
+    at(&mut sim, 4, |sim| sim.lose_events(false));
+    assert_eq!(
+        run(sim, None),
+        ["created 7", "estab 7", "sub_closed(None) 7"]
+    );
+}
+
+#[test]
+fn a_subflow_that_joined_unheard_is_told_after_the_loss() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 3, |sim| sim.lose_events(true));
+    at(&mut sim, 9, |sim| sim.lose_events(false));
+    let told = run(sim, Some(Duration::from_secs(5)));
+    assert_eq!(told, ["created 7", "estab 7", "timer 7", "sub_estab 7"]);
+}
+
+#[test]
+fn a_token_used_again_during_the_loss_ends_in_the_same_table() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| sim.lose_events(true));
+    at(&mut sim, 3, |sim| sim.closed(TOKEN));
+    at(&mut sim, 4, |sim| open(sim, TOKEN));
+    at(&mut sim, 5, |sim| sim.lose_events(false));
+    let told = run(sim, None);
+    assert_eq!(told[..2], ["created 7", "estab 7"]);
+    assert!(told.len() > 2, "the change was not told");
+}
+
+#[test]
+fn a_timer_dies_with_its_connection() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| sim.closed(TOKEN));
+    let told = run(sim, Some(Duration::from_secs(5)));
+    assert_eq!(told, ["created 7", "estab 7", "closed 7"]);
+}
+
+#[test]
+fn random_histories_with_losses_end_in_the_same_table() {
+    let mut random = 1u64;
+    let mut below = move |n: u64| {
+        random = random
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (random >> 33) % n
+    };
+    for _ in 0..300 {
+        let mut sim = sim();
+        for second in 1..60 {
+            let token = Token(below(4) as u32);
+            match below(6) {
+                0 | 1 => at(&mut sim, second, move |sim| {
+                    if sim.live().all(|c| c.token != token) {
+                        open(sim, token);
+                    }
+                }),
+                2 => at(&mut sim, second, move |sim| sim.closed(token)),
+                3 => at(&mut sim, second, move |sim| {
+                    sim.subflow_closed(token, client().ip(), Errno::ETIMEDOUT);
+                }),
+                4 => at(&mut sim, second, |sim| sim.lose_events(true)),
+                _ => at(&mut sim, second, |sim| sim.lose_events(false)),
+            }
+        }
+        at(&mut sim, 70, |sim| sim.lose_events(false));
+        // That the table equals the world in the end is asserted in here.
+        let told = run(sim, Some(Duration::from_secs(2)));
+        assert!(!told.is_empty());
+    }
+}
+
+#[test]
+fn only_what_was_registered_for_is_told() {
+    struct Closes(Log);
+    impl Controller for Closes {
+        fn events(&self) -> EventSet {
+            EventSet::of(&[EventKind::SubflowClosed])
+        }
+        fn established(&mut self, _: &mut Context<'_>, _: Token) {
+            self.0.borrow_mut().push("estab".to_owned());
+        }
+        fn closed(&mut self, _: &mut Context<'_>, _: &Connection) {
+            self.0.borrow_mut().push("closed".to_owned());
+        }
+    }
+    let mut sim = sim();
+    open(&mut sim, TOKEN);
+    at(&mut sim, 1, |sim| open(sim, OTHER));
+    at(&mut sim, 2, |sim| sim.closed(TOKEN));
+    let log = Log::default();
+    Engine::new(sim, Closes(log.clone())).run().unwrap();
+    assert_eq!(
+        log.take(),
+        ["closed"],
+        "the end of a known connection always comes"
+    );
+}
