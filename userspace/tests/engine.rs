@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use smapp::command::SubflowCreate;
 use smapp::message::{Connection, Subflow};
-use smapp::sim::Sim;
-use smapp::{Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex, Input};
+use smapp::sim::{Outcome, Sim};
+use smapp::{
+    Backend, Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex, Input,
+};
 use smapp::{LocalAddress, Token};
 
 const TOKEN: Token = Token(7);
@@ -279,6 +281,24 @@ fn a_subflow_that_joined_unheard_is_told_after_the_loss() {
     at(&mut sim, 9, |sim| sim.lose_events(false));
     let told = run(sim, Some(Duration::from_secs(5)));
     assert_eq!(told, ["created 7", "estab 7", "timer 7", "sub_estab 7"]);
+}
+
+#[test]
+fn a_subflow_that_another_program_is_opening_is_known_after_the_loss() {
+    let mut sim = sim();
+    sim.path(client().ip(), Outcome::Joins(Duration::from_secs(1000)));
+    at(&mut sim, 1, |sim| open(sim, TOKEN));
+    at(&mut sim, 2, |sim| sim.lose_events(true));
+    at(&mut sim, 3, |sim| {
+        sim.subflow_create(TOKEN, &SubflowCreate::to(server()))
+            .unwrap();
+        sim.subflow_closed(TOKEN, client().ip(), Errno::ECONNRESET);
+    });
+    at(&mut sim, 4, |sim| sim.lose_events(false));
+    assert_eq!(
+        run(sim, None),
+        ["created 7", "estab 7", "sub_closed(None) 7"]
+    );
 }
 
 #[test]

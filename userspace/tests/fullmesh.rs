@@ -270,6 +270,19 @@ fn failures_in_a_row_double_the_delay_up_to_a_minute() {
 }
 
 #[test]
+fn a_failed_pair_waits_whatever_else_happens() {
+    let mut sim = usual(10.0);
+    sim.path(ip(LTE), Outcome::Fails(Errno::EHOSTUNREACH, Duration::ZERO));
+    sim.at(seconds(1.0), |sim| sim.address_up(local("10.0.4.1")));
+    sim.at(seconds(2.0), |sim| {
+        sim.subflow_closed(TOKEN, ip("10.0.4.1"), Errno::ECONNRESET)
+    });
+    let engine = run(sim);
+    assert_eq!(tries(&engine, "10.0.4.1").len(), 2);
+    assert_delays(&tries(&engine, LTE), &[5.0]);
+}
+
+#[test]
 fn a_subflow_that_joins_resets_the_delay() {
     let mut sim = usual(100.0);
     sim.path(ip(LTE), Outcome::Fails(Errno::ECONNREFUSED, Duration::ZERO));
