@@ -37,8 +37,8 @@ programs: setup
 	@$(CARGO) build --release --quiet -p smapp -p smapp-init -p smapp-tests --bins
 
 # Packed anew if the list or a program has changed.
-$(BIN)/smapp $(BIN)/smapp-init: programs ;
-$(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list $(BIN)/smapp $(BIN)/smapp-init | module
+$(addprefix $(BIN)/,smapp smapp-init topology): programs ;
+$(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list $(addprefix $(BIN)/,smapp smapp-init topology) | module
 	@qemu/initramfs $(GUEST)/gen_init_cpio $(BIN) $@
 
 guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
