@@ -19,7 +19,6 @@ use crate::output;
 #[derive(Serialize)]
 struct Added {
     token: Token,
-    #[serde(flatten)]
     subflow: Subflow,
 }
 
