@@ -304,7 +304,12 @@ impl Backend for Client {
     fn connections(&mut self) -> Result<Vec<Connection>, Error> {
         for _ in 0..DUMP_TRIES {
             let mut connections: Vec<Connection> = Vec::new();
-            match self.call(&Command::Connections, |c| connections.push(c)) {
+            let take = |next: Connection| match connections.last_mut() {
+                // One with many subflows comes in several messages.
+                Some(last) if last.token == next.token => last.subflows.extend(next.subflows),
+                _ => connections.push(next),
+            };
+            match self.call(&Command::Connections, take) {
                 Err(Error::DumpInterrupted) => continue,
                 result => return result.map(|()| connections),
             }

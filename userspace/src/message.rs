@@ -209,10 +209,16 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Reads a connection with its subflows.
+    /// Reads a connection with its live subflows. The kernel keeps the socket
+    /// of the initial subflow after its end, without id and addresses: that is
+    /// no subflow any more.
     pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
         let mut subflows = Vec::new();
-        let connection = Self::decode_with(attributes, |subflow| subflows.push(subflow))?;
+        let connection = Self::decode_with(attributes, |subflow| {
+            if subflow.state != Some(TcpState::CLOSE) {
+                subflows.push(subflow);
+            }
+        })?;
         Ok(Self {
             subflows,
             ..connection

@@ -30,8 +30,7 @@ impl Table {
     }
 
     /// Takes in a connection that was listed.
-    pub fn insert(&mut self, mut connection: Connection) {
-        connection.subflows.retain(is_live);
+    pub fn insert(&mut self, connection: Connection) {
         let joined = |s: &Subflow| !s.initial && s.state == Some(TcpState::ESTABLISHED);
         let established = connection.subflows.iter().any(joined);
         self.0.insert(
@@ -104,7 +103,7 @@ impl Table {
                 continue;
             };
             for &subflow in &known.subflows {
-                if !now.subflow(subflow.id).is_some_and(is_live) {
+                if now.subflow(subflow.id).is_none() {
                     let subflow = Subflow {
                         errno: None,
                         state: Some(TcpState::CLOSE),
@@ -117,7 +116,7 @@ impl Table {
                     });
                 }
             }
-            for &subflow in now.subflows.iter().filter(|s| is_live(s)) {
+            for &subflow in &now.subflows {
                 let before = known.subflow(subflow.id).map(|s| s.state);
                 let joined = subflow.state == Some(TcpState::ESTABLISHED);
                 if joined && before != Some(Some(TcpState::ESTABLISHED)) {
@@ -197,8 +196,4 @@ impl Entry {
             }
         }
     }
-}
-
-fn is_live(subflow: &Subflow) -> bool {
-    subflow.state != Some(TcpState::CLOSE)
 }

@@ -328,35 +328,41 @@ fn subflow_destroy_and_conn_get_are_written() {
 }
 
 #[test]
-fn a_connection_is_read_with_all_its_subflows() {
+fn a_connection_is_read_with_its_live_subflows() {
+    fn subflow(r: Request<'_>, id: u32, flag: u16, state: TcpState) -> Request<'_> {
+        r.u32(subflow::ID, id)
+            .attribute(flag, &[])
+            .attribute(subflow::STATE, &[state.0])
+    }
     let mut bytes = Vec::new();
+    // The initial one has closed.
     Request::generic(&mut bytes, FAMILY, 0, 0, cmd::CONN_GET, VERSION)
         .u32(connection::TOKEN, TOKEN.0)
-        .attribute(connection::EXTRA_SUBFLOWS, &[1])
+        .attribute(connection::EXTRA_SUBFLOWS, &[2])
         .nest(connection::SUBFLOW, |r| {
-            r.u32(subflow::ID, 1)
-                .attribute(subflow::INITIAL, &[])
-                .attribute(subflow::STATE, &[7])
+            subflow(r, 0, subflow::INITIAL, TcpState::CLOSE)
         })
         .nest(connection::SUBFLOW, |r| {
-            r.u32(subflow::ID, 2)
-                .attribute(subflow::ACTIVE, &[])
-                .attribute(subflow::STATE, &[1])
+            subflow(r, 2, subflow::ACTIVE, TcpState::ESTABLISHED)
+        })
+        .nest(connection::SUBFLOW, |r| {
+            subflow(r, 3, subflow::ACTIVE, TcpState::SYN_SENT)
         })
         .finish();
     let (_, attributes) = message(&bytes).unwrap().generic().unwrap();
     let connection = Connection::decode(attributes).unwrap();
-    assert_eq!((connection.token, connection.extra_subflows), (TOKEN, 1));
+    assert_eq!((connection.token, connection.extra_subflows), (TOKEN, 2));
     let states: Vec<_> = connection
         .subflows
         .iter()
         .map(|s| (s.id.0, s.state))
         .collect();
-    assert_eq!(
-        states,
-        [(1, Some(TcpState::CLOSE)), (2, Some(TcpState::ESTABLISHED))]
-    );
-    assert_eq!(connection.leading_subflow().unwrap().id, SubflowId(1));
+    let expected = [
+        (2, Some(TcpState::ESTABLISHED)),
+        (3, Some(TcpState::SYN_SENT)),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!(connection.leading_subflow().unwrap().id, SubflowId(2));
 }
 
 #[test]
