@@ -188,7 +188,7 @@ impl Held {
     /// Closes the subflow `id`, whoever opened it.
     pub(crate) fn destroy_subflow(&self, id: u32) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        to_result(unsafe { bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), id) })
+        to_result(unsafe { bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), id, false) })
     }
 }
 
