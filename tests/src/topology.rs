@@ -107,8 +107,8 @@ fn prefix(family: Family) -> u8 {
 pub enum Fault {
     /// They vanish.
     Blackhole,
-    /// They vanish, and the sender gets an ICMP "host unreachable" (IPv4) or
-    /// "no route" (IPv6).
+    /// They vanish, and the sender gets an ICMP message: "host unreachable" (IPv4,
+    /// EHOSTUNREACH) or "no route" (IPv6, ENETUNREACH).
     Unreachable,
     /// TCP segments are answered by a RST.
     Reset,
@@ -131,6 +131,10 @@ impl Default for Shape {
         }
     }
 }
+
+/// Routing tables of the router in which every destination is a [`Fault`].
+const BLACKHOLE: u8 = 11;
+const UNREACHABLE: u8 = 12;
 
 /// A network of three namespaces, removed when dropped.
 ///
@@ -194,9 +198,13 @@ impl Topology {
              link set c0 up\nlink set c1 up\nlink set s0 up\n\
              address add 10.0.1.1/24 dev c0\naddress add fd00:1::1/64 dev c0 nodad\n\
              address add 10.0.2.1/24 dev c1\naddress add fd00:2::1/64 dev c1 nodad\n\
-             address add 10.0.3.1/24 dev s0\naddress add fd00:3::1/64 dev s0 nodad\n",
+             address add 10.0.3.1/24 dev s0\naddress add fd00:3::1/64 dev s0 nodad\n\
+             route add blackhole 0.0.0.0/0 table {2}\nroute add blackhole ::/0 table {2}\n\
+             route add unreachable 0.0.0.0/0 table {3}\nroute add unreachable ::/0 table {3}\n",
             client.name(),
-            server.name()
+            server.name(),
+            BLACKHOLE,
+            UNREACHABLE
         );
         router.ip(&links)?;
         server.ip("link set lo up\nlink set eth0 up\n\
@@ -270,31 +278,32 @@ impl Topology {
 
     /// Break a path on the router.
     pub fn break_path(&self, path: Path, fault: Fault) -> Result<()> {
-        let action = match fault {
-            Fault::Blackhole => "blackhole",
-            Fault::Unreachable => "unreachable",
-            Fault::Reset => return self.reset_path(path),
-        };
-        self.rules("add", path, action)
+        match fault {
+            Fault::Reset => self.reset_path(path),
+            _ => self.rules("add", path, fault),
+        }
     }
 
     /// Repair a path broken by [`Topology::break_path`].
     pub fn repair_path(&self, path: Path, fault: Fault) -> Result<()> {
         match fault {
-            Fault::Blackhole => self.rules("delete", path, "blackhole"),
-            Fault::Unreachable => self.rules("delete", path, "unreachable"),
-            Fault::Reset => self.router.nft("delete table inet reset\n"),
+            Fault::Reset => self.router.nft("delete table inet broken\n"),
+            _ => self.rules("delete", path, fault),
         }
     }
 
-    fn rules(&self, verb: &str, path: Path, action: &str) -> Result<()> {
+    fn rules(&self, verb: &str, path: Path, fault: Fault) -> Result<()> {
+        let table = match fault {
+            Fault::Unreachable => UNREACHABLE,
+            _ => BLACKHOLE,
+        };
         for family in Family::BOTH {
             let (dev, local) = (path.router_interface(), path.client(family));
             self.router.ip_of(
                 family,
                 &format!(
-                    "rule {verb} from {local} iif {dev} {action}\n\
-                     rule {verb} to {local} iif s0 {action}\n"
+                    "rule {verb} from {local} iif {dev} table {table}\n\
+                     rule {verb} to {local} iif s0 table {table}\n"
                 ),
             )?;
         }
@@ -304,7 +313,7 @@ impl Topology {
     fn reset_path(&self, path: Path) -> Result<()> {
         let dev = path.router_interface();
         self.router.nft(&format!(
-            "table inet reset {{\n\
+            "table inet broken {{\n\
                chain forward {{\n\
                  type filter hook forward priority 0;\n\
                  meta l4proto tcp iifname {dev} reject with tcp reset\n\

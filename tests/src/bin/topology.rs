@@ -35,8 +35,8 @@ PS1='client# '
 router() { ip netns exec router "$@"; }
 server() { ip netns exec server "$@"; }
 rules() {
-	ip -n router rule $1 from 10.0.$2.2 iif c$(($2 - 1)) blackhole
-	ip -n router rule $1 to 10.0.$2.2 iif s0 blackhole
+	ip -n router rule $1 from 10.0.$2.2 iif c$(($2 - 1)) table 11
+	ip -n router rule $1 to 10.0.$2.2 iif s0 table 11
 }
 cut() { rules add "$1"; }
 mend() { rules delete "$1"; }

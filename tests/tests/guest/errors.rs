@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use smapp::command::SubflowCreate;
 use smapp::{Errno, EventKind};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology};
@@ -35,6 +35,9 @@ fn a_join_to_a_closed_port_is_refused() -> Result<()> {
 fn a_join_without_an_answer_times_out() -> Result<()> {
     let topology = Topology::new()?;
     topology.client.set_sysctl("ipv4/tcp_syn_retries", "2")?;
+    topology
+        .client
+        .set_sysctl("ipv4/tcp_syn_linear_timeouts", "0")?;
     let mut client = PathManager::of(&topology.client)?;
     for family in Family::BOTH {
         let (connection, token) = connect(&topology, family, &mut client)?;
@@ -135,19 +138,19 @@ fn a_reset_of_an_established_subflow_is_told() -> Result<()> {
 }
 
 #[test]
-fn a_join_that_the_peer_refuses_tells_its_reason() -> Result<()> {
+fn a_join_that_the_peer_refuses_is_closed() -> Result<()> {
     let topology = Topology::new()?;
     topology.server.set_sysctl("mptcp/path_manager", "kernel")?;
     topology.server.ip("mptcp limits set subflows 0\n")?;
     let mut client = PathManager::of(&topology.client)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
     let subflow = client.create(token, over_second_path(&connection)?)?;
+    // The server refuses with the third packet of the handshake: at first all is well.
+    client.joined(subflow.id)?;
     let closed = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
-    ensure!(
-        closed.errno != Some(Errno(0)),
-        "a refusal without errno: {closed:?}"
-    );
-    closed.reset_reason.context("no reset reason")?;
+    // Linux 7.3 does not look into this RST: it resets the subflow itself, in
+    // check_fully_established(), before it would read the reason.
+    assert_eq!((closed.errno, closed.reset_reason), (Some(Errno(0)), None));
     connection.exchange(1000)
 }
 

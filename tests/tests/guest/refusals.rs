@@ -12,6 +12,7 @@ use socket2::Protocol;
 
 use super::{connect, over_second_path};
 
+const EAFNOSUPPORT: Errno = Errno(97);
 const EADDRINUSE: Errno = Errno(98);
 /// Of an attribute: not in the range that the policy allows.
 const ERANGE: Errno = Errno(34);
@@ -168,7 +169,7 @@ fn addresses_of_two_families_are_refused() -> Result<()> {
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let wanted = SubflowCreate::to(connection.server_address()?);
     let result = client.create(token, wanted.from(Path::Second.client(Family::V6)));
-    assert_refused(result, Errno::EINVAL, "local-address");
+    assert_refused(result, EAFNOSUPPORT, "local-address");
     // An IPv4 socket cannot have a subflow over IPv6 either.
     let result = client.create(token, SubflowCreate::to("[fd00:3::2]:80".parse()?));
     assert_eq!(
