@@ -2,7 +2,6 @@
 //! Events, and the names of things that events and commands share.
 
 use std::fmt;
-use std::num::ParseIntError;
 use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
@@ -24,11 +23,14 @@ impl fmt::Display for Token {
 }
 
 impl FromStr for Token {
-    type Err = ParseIntError;
+    type Err = String;
 
     /// Reads hexadecimal digits, with or without `0x`.
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        u32::from_str_radix(s.strip_prefix("0x").unwrap_or(s), 16).map(Self)
+        let number = u32::from_str_radix(s.strip_prefix("0x").unwrap_or(s), 16);
+        number
+            .map(Self)
+            .map_err(|_| "a token is 1 to 8 hexadecimal digits".to_owned())
     }
 }
 

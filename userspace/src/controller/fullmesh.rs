@@ -117,7 +117,8 @@ impl Fullmesh {
                 ),
                 Err(error) => {
                     let level = match error.errno() {
-                        Some(Errno::ENOTCONN) => log::Level::Info,
+                        // It is about to be established, or has just closed.
+                        Some(Errno::ENOTCONN | Errno::ESRCH) => log::Level::Info,
                         _ => log::Level::Warn,
                     };
                     log::log!(
@@ -208,7 +209,12 @@ impl Controller for Fullmesh {
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
         let ours = |mesh: &Mesh| mesh.remote == subflow.remote();
-        if self.meshes.get(&token).is_some_and(ours) {
+        // An address that is gone starts afresh when it returns.
+        let usable = context
+            .addresses()
+            .iter()
+            .any(|a| a.address == subflow.local_address);
+        if usable && self.meshes.get(&token).is_some_and(ours) {
             let delay = delay_after(subflow.errno);
             self.retry(context, token, subflow.local_address, delay);
         }

@@ -122,7 +122,7 @@ pub fn event(time: Duration, event: &Event) -> String {
         Event::Closed { .. } => {}
         Event::SubflowEstablished { subflow, .. } => notes.extend(Some(flags(subflow))),
         Event::SubflowClosed { subflow, .. } => {
-            notes.extend(subflow.errno.filter(|e| e.0 != 0).map(|e| e.to_string()));
+            notes.extend(subflow.errno.map(|e| e.to_string()));
             notes.extend(subflow.reset_reason.map(|r| format!("reset reason {r}")));
         }
         Event::Timeout { subflow, .. } => {
