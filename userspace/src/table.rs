@@ -131,7 +131,9 @@ impl Table {
         let mut unknown = Vec::new();
         for connection in listed {
             let Some(entry) = self.0.get_mut(&connection.token) else {
-                unknown.push(connection);
+                if !is_connecting(&connection) {
+                    unknown.push(connection);
+                }
                 continue;
             };
             entry.connection.fallback = connection.fallback;
@@ -195,5 +197,34 @@ impl Entry {
                 None
             }
         }
+    }
+}
+
+/// Whether a connection may still fail to come about: its end would not be told.
+fn is_connecting(connection: &Connection) -> bool {
+    let mut subflows = connection.subflows.iter();
+    subflows.any(|s| s.initial && s.state == Some(TcpState::SYN_SENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_still_connecting_is_not_taken_in() {
+        let listed = |state| Connection {
+            token: Token(1),
+            subflows: vec![Subflow {
+                initial: true,
+                state: Some(state),
+                ..Subflow::default()
+            }],
+            ..Connection::default()
+        };
+        let mut table = Table::default();
+        let connecting = vec![listed(TcpState::SYN_SENT)];
+        assert_eq!(table.reconcile(connecting), (vec![], vec![]));
+        let connected = vec![listed(TcpState::ESTABLISHED)];
+        assert_eq!(table.reconcile(connected.clone()), (vec![], connected));
     }
 }
