@@ -34,7 +34,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@scripts/module $(KERNEL)
 
 programs: setup
-	@$(CARGO) build --release --quiet -p smapp -p smapp-init -p smapp-tests --bins
+	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests --bins
 
 # Packed anew if the list or a program has changed.
 $(addprefix $(BIN)/,smapp smapp-init topology): programs ;

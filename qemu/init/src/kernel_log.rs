@@ -68,7 +68,10 @@ pub fn read() -> Result<Vec<String>> {
         let (header, message) = text.split_once(';').context("a record without a header")?;
         if messages.is_empty() {
             let first = header.split(',').nth(1);
-            ensure!(first == Some("0"), "the log ran over: raise CONFIG_LOG_BUF_SHIFT");
+            ensure!(
+                first == Some("0"),
+                "the log ran over: raise CONFIG_LOG_BUF_SHIFT"
+            );
         }
         messages.push(message.trim_end().to_owned());
     }
@@ -79,7 +82,9 @@ pub fn check(log: &[String]) -> Result<()> {
     let is_splat = |line: &String| {
         SPLATS.iter().any(|s| line.contains(s)) && !GREETINGS.iter().any(|g| line.contains(g))
     };
-    let Some(at) = log.iter().position(is_splat) else { return Ok(()) };
+    let Some(at) = log.iter().position(is_splat) else {
+        return Ok(());
+    };
     println!();
     for line in log.iter().skip(at).take(SPLAT_LINES) {
         println!("kernel: {line}");
@@ -90,7 +95,13 @@ pub fn check(log: &[String]) -> Result<()> {
 /// The kernel remembers warnings even if the log has lost them.
 pub fn check_taint() -> Result<()> {
     let path = "/proc/sys/kernel/tainted";
-    let taint: u32 = std::fs::read_to_string(path)?.trim().parse().context("an odd taint")?;
-    ensure!(taint & !EXPECTED_TAINT == 0, "{taint:#x}: see kernel-parameters tainted-kernels");
+    let taint: u32 = std::fs::read_to_string(path)?
+        .trim()
+        .parse()
+        .context("an odd taint")?;
+    ensure!(
+        taint & !EXPECTED_TAINT == 0,
+        "{taint:#x}: see kernel-parameters tainted-kernels"
+    );
     Ok(())
 }

@@ -26,6 +26,9 @@ pub fn scan() -> Result<()> {
         return Ok(());
     }
     println!("\n{leaks}");
-    let count = leaks.lines().filter(|l| l.starts_with("unreferenced object")).count();
+    let count = leaks
+        .lines()
+        .filter(|l| l.starts_with("unreferenced object"))
+        .count();
     bail!("{count} objects leaked");
 }

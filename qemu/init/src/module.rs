@@ -44,13 +44,18 @@ pub fn unload() -> Result<()> {
 pub fn audit(log: &[String]) -> Result<()> {
     let mut reports = 0;
     for line in log {
-        let Some(report) = line.strip_prefix("smapp_pm: unloaded: ") else { continue };
+        let Some(report) = line.strip_prefix("smapp_pm: unloaded: ") else {
+            continue;
+        };
         let counts = report
             .split_once(" connections attached, ")
             .and_then(|(a, r)| Some((a, r.strip_suffix(" released")?)))
             .and_then(|(a, r)| Some((a.parse::<u64>().ok()?, r.parse::<u64>().ok()?)));
         let (attached, released) = counts.with_context(|| format!("cannot read {line:?}"))?;
-        ensure!(attached == released, "{attached} connections attached, {released} released");
+        ensure!(
+            attached == released,
+            "{attached} connections attached, {released} released"
+        );
         reports += 1;
     }
     ensure!(reports > 0, "the module did not report its unloading");

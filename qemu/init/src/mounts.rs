@@ -16,7 +16,12 @@ struct Mount {
 }
 
 const fn needed(target: &'static str, kind: &'static str) -> Mount {
-    Mount { target, kind, data: None, optional: false }
+    Mount {
+        target,
+        kind,
+        data: None,
+        optional: false,
+    }
 }
 
 const MOUNTS: &[Mount] = &[
@@ -26,8 +31,14 @@ const MOUNTS: &[Mount] = &[
     needed("/tmp", "tmpfs"),
     needed("/run", "tmpfs"),
     needed("/out", "tmpfs"),
-    Mount { data: Some(c"mode=0620,ptmxmode=0666"), ..needed("/dev/pts", "devpts") },
-    Mount { optional: true, ..needed("/sys/kernel/debug", "debugfs") },
+    Mount {
+        data: Some(c"mode=0620,ptmxmode=0666"),
+        ..needed("/dev/pts", "devpts")
+    },
+    Mount {
+        optional: true,
+        ..needed("/sys/kernel/debug", "debugfs")
+    },
 ];
 
 /// Mounts everything in the table.

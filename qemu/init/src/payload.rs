@@ -18,7 +18,9 @@ const TOPOLOGY: &str = "/bin/topology";
 pub fn run() -> Result<()> {
     let arguments = std::fs::read_to_string(ARGUMENTS).context("cannot read the arguments")?;
     let mut command = Command::new(PAYLOAD);
-    command.args(arguments.split_terminator('\0')).stdin(Stdio::null());
+    command
+        .args(arguments.split_terminator('\0'))
+        .stdin(Stdio::null());
     run_to_end(command)
 }
 
@@ -70,7 +72,7 @@ fn run_to_end(mut command: Command) -> Result<()> {
         .env("RUST_TEST_THREADS", "1")
         .current_dir("/")
         .spawn()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
     loop {
         match wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get() as u32 == child.id() => {
@@ -86,6 +88,10 @@ fn check_status(status: WaitStatus) -> Result<()> {
     if let Some(signal) = status.terminating_signal() {
         bail!("killed by signal {signal}");
     }
-    ensure!(status.exit_status() == Some(0), "exit status {}", status.exit_status().unwrap_or(-1));
+    ensure!(
+        status.exit_status() == Some(0),
+        "exit status {}",
+        status.exit_status().unwrap_or(-1)
+    );
     Ok(())
 }
