@@ -11,6 +11,7 @@ pub mod module;
 pub mod netns;
 pub mod path_manager;
 pub mod process;
+pub mod report;
 pub mod topology;
 pub mod traffic;
 pub mod wait;

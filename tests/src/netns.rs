@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::topology::Family;
@@ -22,15 +23,22 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Add the network namespace `name`, with its loopback up.
-    pub fn add(name: &str) -> Result<Self> {
-        tool("ip", &["netns", "add", name], "")?;
-        let path = format!("/run/netns/{name}");
-        let file = File::open(&path).with_context(|| format!("cannot open {path}"))?;
-        Ok(Netns {
-            name: name.into(),
-            file,
-        })
+    /// Add network namespaces of these names.
+    pub fn add<const COUNT: usize>(names: [&str; COUNT]) -> Result<[Self; COUNT]> {
+        let lines: String = names
+            .iter()
+            .map(|name| format!("netns add {name}\n"))
+            .collect();
+        tool("ip", &["-batch", "-"], &lines)?;
+        let open = |name: &str| {
+            File::open(path(name)).map(|file| Netns {
+                name: name.into(),
+                file,
+            })
+        };
+        let namespaces = names.into_iter().map(open).collect::<Result<Vec<_>, _>>();
+        let namespaces = namespaces.context("cannot open a namespace just added")?;
+        Ok(namespaces.try_into().expect("as many namespaces as names"))
     }
 
     /// Its name, for `ip netns exec NAME` and `ip -n NAME`.
@@ -86,20 +94,6 @@ impl Netns {
         .with_context(|| format!("cannot run {program}"))
     }
 
-    /// Run a program to its end and return what it wrote to stdout and stderr,
-    /// whatever its exit status: for reports.
-    pub fn show(&self, program: &str, args: &[&str]) -> String {
-        let text = match self.run(program, args) {
-            Ok(output) => [output.stdout, output.stderr].concat(),
-            Err(error) => format!("{error:#}").into(),
-        };
-        let mut shown = format!("{}# {program} {}\n", self.name, args.join(" "));
-        for line in String::from_utf8_lossy(&text).lines() {
-            shown.extend([line.trim_end(), "\n"]);
-        }
-        shown
-    }
-
     /// Set a sysctl of the namespace, named as under `/proc/sys/net`.
     pub fn set_sysctl(&self, name: &str, value: impl AsRef<[u8]> + Sync) -> Result<()> {
         let path = format!("/proc/sys/net/{name}");
@@ -117,10 +111,16 @@ impl Netns {
     }
 }
 
+fn path(name: &str) -> String {
+    format!("/run/netns/{name}")
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
-        // Not reported: the namespace may have been deleted on purpose.
-        let _ = tool("ip", &["netns", "delete", &self.name], "");
+        // As `ip netns delete` does it. Not reported: it may be gone on purpose.
+        let path = path(&self.name);
+        let _ = unmount(&path, UnmountFlags::DETACH);
+        let _ = fs::remove_file(&path);
     }
 }
 

@@ -13,6 +13,7 @@ use smapp::netlink::{self, Messages, Request};
 use smapp::{Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId, Token};
 
 use crate::netns::Netns;
+use crate::report::report;
 use crate::wait::{DEADLINE, wait_for};
 
 /// A client of the module in a network namespace, with the events seen so far.
@@ -211,12 +212,8 @@ impl<'a> PathManager<'a> {
             .iter()
             .map(|event| format!("  {event:?}"))
             .collect();
-        let kernel = self.host.show("ss", &["-Mtian"]);
-        let list = self.host.show("smapp", &["connection", "list"]);
         let host = self.host.name();
-        format!(
-            "{what} on {host}; events so far:\n{}\n{kernel}{list}",
-            events.join("\n")
-        )
+        let (events, kernel) = (events.join("\n"), report(host));
+        format!("{what} on {host}; events so far:\n{events}\n{kernel}")
     }
 }

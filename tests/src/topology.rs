@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::netns::Netns;
+use crate::report;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,32 @@ impl Path {
     /// The client's address on it.
     pub fn client(self, family: Family) -> IpAddr {
         self.address(family, 2)
+    }
+
+    /// Lines of `ip -batch` that give the client its address, and the routes that
+    /// tie it to the path.
+    fn add(self, family: Family) -> String {
+        let (dev, table) = (self.interface(), self.number());
+        let (local, router, prefix) = (self.client(family), self.router(family), prefix(family));
+        let dad = if family == Family::V6 { "nodad" } else { "" };
+        format!(
+            "address add {local}/{prefix} dev {dev} {dad}\n\
+             route add default via {router} dev {dev} metric {table}\n\
+             route add default via {router} dev {dev} table {table}\n\
+             rule add from {local} table {table}\n"
+        )
+    }
+
+    /// Lines of `ip -batch` that undo those of [`Path::add`].
+    fn remove(self, family: Family) -> String {
+        let (dev, table) = (self.interface(), self.number());
+        let (local, prefix) = (self.client(family), prefix(family));
+        format!(
+            "rule delete from {local} table {table}\n\
+             route delete default dev {dev} table {table}\n\
+             route delete default dev {dev} metric {table}\n\
+             address delete {local}/{prefix} dev {dev}\n"
+        )
     }
 
     fn router(self, family: Family) -> IpAddr {
@@ -138,7 +165,7 @@ const UNREACHABLE: u8 = 12;
 
 /// A network of three namespaces, removed when dropped.
 ///
-/// When a test panics, the state of the client and of the server is printed.
+/// When a test panics, it is told what the client and the server know.
 #[derive(Debug)]
 pub struct Topology {
     /// Host with two addresses.
@@ -174,16 +201,20 @@ impl Topology {
     }
 
     fn build(name: impl Fn(&str) -> String, shapes: [Shape; 2]) -> Result<Self> {
+        let [client, router, server] = ["client", "router", "server"].map(name);
+        let [client, router, server] = Netns::add([&client, &router, &server])?;
         let topology = Topology {
-            client: Netns::add(&name("client"))?,
-            router: Netns::add(&name("router"))?,
-            server: Netns::add(&name("server"))?,
+            client,
+            router,
+            server,
         };
         let Topology {
             client,
             router,
             server,
         } = &topology;
+        report::watch(client.name());
+        report::watch(server.name());
         // Without this an address is of no use in its first second or two.
         for host in [client, router, server] {
             host.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
@@ -210,9 +241,14 @@ impl Topology {
         server.ip("link set lo up\nlink set eth0 up\n\
              address add 10.0.3.2/24 dev eth0\naddress add fd00:3::2/64 dev eth0 nodad\n\
              route add default via 10.0.3.1\nroute add default via fd00:3::1\n")?;
-        client.ip("link set lo up\nlink set eth0 up\nlink set eth1 up\n")?;
-        topology.add_address(Path::First)?;
-        topology.add_address(Path::Second)?;
+        let links = "link set lo up\nlink set eth0 up\nlink set eth1 up\n".to_owned();
+        let addresses = |family| {
+            [Path::First, Path::Second]
+                .map(|path| path.add(family))
+                .concat()
+        };
+        client.ip(&(links + &addresses(Family::V4)))?;
+        client.ip_of(Family::V6, &addresses(Family::V6))?;
         topology.shape(shapes)?;
         Ok(topology)
     }
@@ -222,9 +258,7 @@ impl Topology {
             let line = |(path, shape): (Path, Shape)| {
                 let Shape { rate, delay } = shape;
                 let (dev, delay) = (interface(path), delay.as_micros());
-                format!(
-                    "qdisc add dev {dev} root netem rate {rate}mbit delay {delay}us limit 200\n"
-                )
+                format!("qdisc add dev {dev} root netem rate {rate}mbit delay {delay}us limit 80\n")
             };
             [Path::First, Path::Second]
                 .into_iter()
@@ -239,41 +273,17 @@ impl Topology {
     /// Give the client its IPv4 and IPv6 address on a path, and the routes that
     /// tie them to it.
     pub fn add_address(&self, path: Path) -> Result<()> {
-        for family in Family::BOTH {
-            let (dev, table) = (path.interface(), path.number());
-            let (local, router, prefix) =
-                (path.client(family), path.router(family), prefix(family));
-            let dad = if family == Family::V6 { "nodad" } else { "" };
-            self.client.ip_of(
-                family,
-                &format!(
-                    "address add {local}/{prefix} dev {dev} {dad}\n\
-                     route add default via {router} dev {dev} metric {table}\n\
-                     route add default via {router} dev {dev} table {table}\n\
-                     rule add from {local} table {table}\n"
-                ),
-            )?;
-        }
-        Ok(())
+        Family::BOTH
+            .iter()
+            .try_for_each(|&family| self.client.ip_of(family, &path.add(family)))
     }
 
     /// Remove the client's addresses on a path and what [`Topology::add_address`]
     /// came with.
     pub fn remove_address(&self, path: Path) -> Result<()> {
-        for family in Family::BOTH {
-            let (dev, table) = (path.interface(), path.number());
-            let (local, prefix) = (path.client(family), prefix(family));
-            self.client.ip_of(
-                family,
-                &format!(
-                    "rule delete from {local} table {table}\n\
-                     route delete default dev {dev} table {table}\n\
-                     route delete default dev {dev} metric {table}\n\
-                     address delete {local}/{prefix} dev {dev}\n"
-                ),
-            )?;
-        }
-        Ok(())
+        Family::BOTH
+            .iter()
+            .try_for_each(|&family| self.client.ip_of(family, &path.remove(family)))
     }
 
     /// Break a path on the router.
@@ -322,24 +332,12 @@ impl Topology {
              }}\n"
         ))
     }
-
-    /// What the kernel knows of the connections of both hosts: for a person who
-    /// has to find out why a test failed.
-    pub fn report(&self) -> String {
-        let mut text = String::new();
-        for host in [&self.client, &self.server] {
-            text += &host.show("smapp", &["connection", "list"]);
-            text += &host.show("ss", &["-Mtian"]);
-            text += &host.show("ip", &["mptcp", "endpoint"]);
-        }
-        text
-    }
 }
 
 impl Drop for Topology {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.report());
+        for host in [&self.client, &self.server] {
+            report::forget(host.name());
         }
     }
 }

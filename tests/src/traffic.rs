@@ -47,13 +47,15 @@ pub fn listen(host: &Netns, address: IpAddr, protocol: Protocol) -> Result<TcpLi
     .with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Connect to an address.
-pub fn connect(host: &Netns, to: SocketAddr) -> Result<TcpStream> {
+/// Connect to an address and send the first data at once.
+pub fn connect(host: &Netns, to: SocketAddr, first: &[u8]) -> Result<TcpStream> {
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
     host.enter(|| -> Result<_> {
         let socket = socket(family, Protocol::MPTCP)?;
         socket.connect(&to.into())?;
-        Ok(as_stream(socket))
+        let mut stream = as_stream(socket);
+        stream.write_all(first)?;
+        Ok(stream)
     })
     .with_context(|| format!("cannot connect to {to}"))
 }
@@ -81,7 +83,7 @@ impl Connection {
 
     /// Connect the client to a listening socket of the server.
     pub fn open_to(topology: &Topology, listener: TcpListener) -> Result<Self> {
-        let client = connect(&topology.client, listener.local_addr()?)?;
+        let client = connect(&topology.client, listener.local_addr()?, b"")?;
         let (server, _) = listener.accept().context("cannot accept")?;
         server.set_read_timeout(Some(DEADLINE))?;
         server.set_write_timeout(Some(DEADLINE))?;

@@ -22,7 +22,7 @@ const FILE: &str = "/srv/file";
 const COPY: &str = "/tmp/copy";
 const SIZE: usize = 12_000_000;
 /// When this much has come, the first path is cut.
-const CUT_AT: u64 = 2_500_000;
+const CUT_AT: u64 = 2_000_000;
 /// How long the path stays cut after the server has given it up.
 const DEAD: Duration = Duration::from_secs(2);
 /// Between two looks at the download.
@@ -37,7 +37,7 @@ const SHAPES: [Shape; 2] = [
     },
     Shape {
         rate: 4,
-        delay: Duration::from_millis(20),
+        delay: Duration::from_millis(10),
     },
 ];
 
@@ -58,16 +58,25 @@ fn say(text: &str) {
 fn run() -> Result<()> {
     say("A client with two addresses, a router, a server: three network namespaces.");
     println!("   path 1: 10.0.1.2 (eth0), 6 Mbit/s, 20 ms round trip");
-    println!("   path 2: 10.0.2.2 (eth1), 4 Mbit/s, 40 ms round trip");
+    println!("   path 2: 10.0.2.2 (eth1), 4 Mbit/s, 20 ms round trip");
     println!("   Times are those of the guest: virtual, waiting costs nothing.");
     let topology = Topology::with_plain_names(SHAPES)?;
     for host in [&topology.client, &topology.server] {
         host.set_sysctl("mptcp/path_manager", "smapp")?;
     }
     // The default of 15 gives up after a quarter of an hour.
-    topology.server.set_sysctl("ipv4/tcp_retries2", "4")?;
+    topology.server.set_sysctl("ipv4/tcp_retries2", "3")?;
     println!("   client, server: net.mptcp.path_manager=smapp");
-    println!("   server: net.ipv4.tcp_retries2=4, to give a dead path up in seconds");
+    println!("   server: net.ipv4.tcp_retries2=3, to give a dead path up in seconds");
+
+    // Each path has been used before: nobody waits for ARP.
+    for path in [Path::First, Path::Second] {
+        let address = path.client(Family::V4).to_string();
+        let ping = topology
+            .client
+            .run("ping", &["-c1", "-I", &address, "10.0.3.2"])?;
+        ensure!(ping.status.success(), "{path} does not work: {ping:?}");
+    }
 
     let mut web = web_server(&topology.server)?;
     say("On the client: smapp run fullmesh decides, smapp monitor prints.");
@@ -152,7 +161,7 @@ impl Act {
                 Ok(Act::GivenUp(Instant::now()))
             }
             Act::GivenUp(since) if since.elapsed() >= DEAD => {
-                say("Path 1 is back. The client learns from a RST that its subflow is no more.");
+                say("Path 1 is back. The server does not know its old subflow: a RST will say so.");
                 topology.repair_path(Path::First, Fault::Blackhole)?;
                 Ok(Act::Back)
             }
@@ -195,7 +204,7 @@ fn web_server(server: &Netns) -> Result<Process> {
     command.args(["run", "lighttpd", "-D", "-f", conf]);
     let process = Process::start_command(server, command)?;
     wait_for("lighttpd to listen", DEADLINE, || {
-        let shown = server.show("ss", &["-Mltn"]);
+        let shown = String::from_utf8(server.run("ss", &["-Mltn"])?.stdout)?;
         ensure!(shown.contains(":80 "), "{shown}");
         Ok(())
     })?;
@@ -228,7 +237,7 @@ impl Monitors {
     fn print(&mut self, step: Duration) -> Result<()> {
         for (host, monitor) in &mut self.monitors {
             while let Some(line) = monitor.line(step / 2) {
-                println!("   {host} {line}");
+                println!("{host} {}", abridged(&line));
                 self.events.push((*host, line));
             }
             ensure!(!monitor.ended()?, "the monitor of the {host} has ended");
@@ -266,6 +275,18 @@ impl Monitors {
     }
 }
 
+/// A line of the monitor in fewer columns: without the leading zeros of the time, the
+/// commas, and the words for an errno that has a name.
+fn abridged(line: &str) -> String {
+    let line = line.trim_start_matches("00:").replace(',', "");
+    // "ETIMEDOUT (110): connection timed out"
+    let end = line.find("): ").map_or(line.len(), |colon| colon + 1);
+    line[..end]
+        .split_ascii_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// What the subflows of the connection have received, as last seen.
 struct Download<'a> {
     client: PathManager<'a>,
@@ -301,7 +322,7 @@ fn received(subflow: &Subflow) -> u64 {
 
 fn summary(download: &Download, monitors: &Monitors, delays: &[Duration]) -> Result<()> {
     say("Summary");
-    println!("   received over");
+    println!("   received over (what was sent twice counts twice)");
     for (id, subflow) in &download.subflows {
         let path = match subflow.local_address {
             address if address == Path::First.client(Family::V4) => Path::First,
