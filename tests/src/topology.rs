@@ -139,6 +139,8 @@ pub enum Fault {
     Unreachable,
     /// TCP segments are answered by a RST.
     Reset,
+    /// TCP segments lose their Multipath TCP options.
+    Strip,
 }
 
 /// Speed of a path.
@@ -289,24 +291,24 @@ impl Topology {
     /// Break a path on the router.
     pub fn break_path(&self, path: Path, fault: Fault) -> Result<()> {
         match fault {
-            Fault::Reset => self.reset_path(path),
-            _ => self.rules("add", path, fault),
+            Fault::Blackhole => self.rules("add", path, BLACKHOLE),
+            Fault::Unreachable => self.rules("add", path, UNREACHABLE),
+            Fault::Reset => self.filter(path, "reject with tcp reset"),
+            Fault::Strip => self.filter(path, "reset tcp option mptcp"),
         }
     }
 
     /// Repair a path broken by [`Topology::break_path`].
     pub fn repair_path(&self, path: Path, fault: Fault) -> Result<()> {
         match fault {
-            Fault::Reset => self.router.nft("delete table inet broken\n"),
-            _ => self.rules("delete", path, fault),
+            Fault::Blackhole => self.rules("delete", path, BLACKHOLE),
+            Fault::Unreachable => self.rules("delete", path, UNREACHABLE),
+            Fault::Reset | Fault::Strip => self.router.nft("delete table inet broken\n"),
         }
     }
 
-    fn rules(&self, verb: &str, path: Path, fault: Fault) -> Result<()> {
-        let table = match fault {
-            Fault::Unreachable => UNREACHABLE,
-            _ => BLACKHOLE,
-        };
+    /// Route what comes from and goes to the client over a path by another table.
+    fn rules(&self, verb: &str, path: Path, table: u8) -> Result<()> {
         for family in Family::BOTH {
             let (dev, local) = (path.router_interface(), path.client(family));
             self.router.ip_of(
@@ -320,14 +322,15 @@ impl Topology {
         Ok(())
     }
 
-    fn reset_path(&self, path: Path) -> Result<()> {
+    /// Do something to the TCP segments of a path.
+    fn filter(&self, path: Path, action: &str) -> Result<()> {
         let dev = path.router_interface();
         self.router.nft(&format!(
             "table inet broken {{\n\
                chain forward {{\n\
                  type filter hook forward priority 0;\n\
-                 meta l4proto tcp iifname {dev} reject with tcp reset\n\
-                 meta l4proto tcp oifname {dev} reject with tcp reset\n\
+                 meta l4proto tcp iifname {dev} {action}\n\
+                 meta l4proto tcp oifname {dev} {action}\n\
                }}\n\
              }}\n"
         ))

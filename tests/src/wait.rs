@@ -20,6 +20,7 @@ pub fn wait_for<T>(
     mut probe: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let end = Instant::now() + deadline;
+    let mut pause = Duration::from_millis(2);
     loop {
         match probe() {
             Ok(value) => return Ok(value),
@@ -29,7 +30,9 @@ pub fn wait_for<T>(
                     deadline.as_secs_f32()
                 )
             }
-            Err(_) => sleep(Duration::from_millis(5)),
+            Err(_) => sleep(pause),
         }
+        // What takes long does not need to be seen at once.
+        pause = (pause * 5 / 4).min(Duration::from_millis(500));
     }
 }

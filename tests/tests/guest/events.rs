@@ -337,3 +337,34 @@ fn a_listener_gets_only_the_events_it_registered_for() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn each_event_of_a_life_comes_once() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let initial = initial(&mut client, token)?;
+        let joined = join(&mut client, &connection, token)?.id;
+        client.destroy(token, joined)?;
+        drop(connection);
+        client.expect(EventKind::Closed, |event| event.token() == token)?;
+        // What would come late has come before another connection is over.
+        let (other, later) = connect(&topology, family, &mut client)?;
+        drop(other);
+        client.expect(EventKind::Closed, |event| event.token() == later)?;
+        let ours = client.seen().iter().filter(|event| event.token() == token);
+        let seen: Vec<_> = ours
+            .map(|event| (event.kind(), event.subflow().map(|subflow| subflow.id)))
+            .collect();
+        let expected = [
+            (EventKind::Created, Some(initial)),
+            (EventKind::Established, Some(initial)),
+            (EventKind::SubflowEstablished, Some(joined)),
+            (EventKind::SubflowClosed, Some(joined)),
+            (EventKind::Closed, None),
+        ];
+        assert_eq!(seen, expected);
+    }
+    Ok(())
+}

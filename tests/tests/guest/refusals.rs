@@ -7,7 +7,7 @@ use smapp::command::SubflowCreate;
 use smapp::uapi::{cmd, connection as attribute, subflow};
 use smapp::{Errno, Error, SubflowId, Token};
 use smapp_tests::traffic::listen;
-use smapp_tests::{Connection, Family, Path, PathManager, Topology, topology};
+use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
 
 use super::{connect, over_second_path};
@@ -257,19 +257,39 @@ fn a_subflow_to_an_address_that_denies_joins_is_refused() -> Result<()> {
 fn a_fallback_cannot_have_a_subflow() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let listener = listen(
-        &topology.server,
-        topology::server(Family::V4),
-        Protocol::TCP,
-    )?;
-    let mut connection = Connection::open_to(&topology, listener)?;
-    connection.exchange(1)?;
-    for listed in client.connections()? {
-        assert!(listed.fallback, "{listed:?}");
-        let result = client.create(listed.token, over_second_path(&connection)?);
+    for family in Family::BOTH {
+        let mut connection = Connection::open(&topology, family)?;
+        let token = client.created()?;
+        // A middlebox lets the handshake pass, and takes the options from the data.
+        topology.break_path(Path::First, Fault::Strip)?;
+        connection.exchange(1)?;
+        assert!(client.connection(token)?.fallback);
+        let result = client.create(token, over_second_path(&connection)?);
         assert_refused(result, Errno::EOPNOTSUPP, "fell back");
+        let initial = super::initial(&mut client, token)?;
+        assert_refused(
+            client.destroy(token, initial),
+            Errno::EOPNOTSUPP,
+            "fell back",
+        );
+        connection.exchange(1)?;
+        topology.repair_path(Path::First, Fault::Strip)?;
     }
-    connection.exchange(1)
+    Ok(())
+}
+
+#[test]
+fn a_connection_to_a_plain_tcp_server_is_not_managed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let listener = listen(&topology.server, topology::server(family), Protocol::TCP)?;
+        let mut connection = Connection::open_to(&topology, listener)?;
+        connection.exchange(1)?;
+        let listed = client.connections()?;
+        assert!(listed.is_empty(), "{listed:?}");
+    }
+    Ok(())
 }
 
 #[test]
