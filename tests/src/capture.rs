@@ -196,3 +196,102 @@ pub fn join_delays(syns: &[Syn]) -> Vec<Duration> {
     }
     delays
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A capture with one packet: a SYN of `flags` with these TCP options.
+    fn capture(flags: u8, options: &[u8]) -> Vec<u8> {
+        let mut link = [0; 20];
+        link[..2].copy_from_slice(&0x0800u16.to_be_bytes());
+        link[10] = 4;
+        let mut ip = [0; 20];
+        ip[0] = 0x45;
+        ip[12..16].copy_from_slice(&[10, 0, 2, 2]);
+        let mut tcp = [0; 20];
+        tcp[..2].copy_from_slice(&4444u16.to_be_bytes());
+        tcp[12] = (((20 + options.len()) / 4) << 4) as u8;
+        tcp[13] = flags;
+        let packet = [&link[..], &ip, &tcp, options].concat();
+        let words = |words: &[u32]| words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let header: Vec<u8> = words(&[0xa1b2_3c4d, 0x0004_0002, 0, 0, 96, 276]);
+        let length = packet.len() as u32;
+        let record: Vec<u8> = words(&[7, 5, length, length]);
+        [header, record, packet].concat()
+    }
+
+    const SYN: u8 = 2;
+    const JOIN: [u8; 12] = [30, 12, 0x10, 1, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 0];
+
+    #[test]
+    fn a_join_is_found_behind_other_options() {
+        let options = [&[2, 4, 5, 180, 1, 1, 1, 1][..], &JOIN].concat();
+        let syns = parse(&capture(SYN, &options)).unwrap();
+        let kind = SynKind::Join { token: 0xdead_beef };
+        let from = Ipv4Addr::new(10, 0, 2, 2);
+        assert_eq!(
+            syns,
+            [Syn {
+                time: Duration::new(7, 5),
+                from,
+                port: 4444,
+                kind
+            }]
+        );
+    }
+
+    #[test]
+    fn a_capable_syn_and_a_plain_one_are_told_apart() {
+        let kinds = |options| {
+            parse(&capture(SYN, options))
+                .unwrap()
+                .pop()
+                .map(|syn| syn.kind)
+        };
+        assert_eq!(kinds(&[30, 4, 1, 1]), Some(SynKind::Capable));
+        assert_eq!(kinds(&[2, 4, 5, 180]), Some(SynKind::Plain));
+        assert_eq!(kinds(&[]), Some(SynKind::Plain));
+    }
+
+    #[test]
+    fn only_the_syn_of_a_connection_counts() {
+        for flags in [SYN | 16, 16, 4] {
+            assert_eq!(parse(&capture(flags, &[])).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn broken_options_do_not_loop() {
+        for options in [&[30, 0, 0, 0][..], &[30, 200, 16, 0], &[8, 1, 30, 4]] {
+            assert_eq!(parse(&capture(SYN, options)).unwrap().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_capture_that_is_cut_short_is_an_error() {
+        let whole = capture(SYN, &[]);
+        assert!(parse(&whole[..whole.len() - 1]).is_err());
+        assert!(parse(&whole[..10]).is_err());
+    }
+
+    #[test]
+    fn each_connection_has_the_delay_to_its_first_join() {
+        let syn = |ms, kind| Syn {
+            time: Duration::from_millis(ms),
+            from: Ipv4Addr::LOCALHOST,
+            port: 1,
+            kind,
+        };
+        let join = SynKind::Join { token: 1 };
+        let syns = [
+            syn(0, SynKind::Capable),
+            syn(2, join),
+            syn(3, join),
+            syn(10, SynKind::Capable),
+            syn(20, SynKind::Capable),
+            syn(25, join),
+        ];
+        assert_eq!(join_delays(&syns), [2, 5].map(Duration::from_millis));
+    }
+}

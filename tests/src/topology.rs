@@ -128,8 +128,8 @@ fn prefix(family: Family) -> u8 {
     }
 }
 
-/// What is done to the packets of a path on the router, in both directions. The
-/// links stay up.
+/// What is done to the packets of a path on the router, in both directions unless
+/// it says otherwise. The links stay up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// They vanish.
@@ -139,7 +139,7 @@ pub enum Fault {
     Unreachable,
     /// TCP segments are answered by a RST.
     Reset,
-    /// TCP segments lose their Multipath TCP options.
+    /// The client's TCP segments lose their Multipath TCP options.
     Strip,
 }
 
@@ -293,8 +293,8 @@ impl Topology {
         match fault {
             Fault::Blackhole => self.rules("add", path, BLACKHOLE),
             Fault::Unreachable => self.rules("add", path, UNREACHABLE),
-            Fault::Reset => self.filter(path, "reject with tcp reset"),
-            Fault::Strip => self.filter(path, "reset tcp option mptcp"),
+            Fault::Reset => self.filter(&["iifname", "oifname"], path, "reject with tcp reset"),
+            Fault::Strip => self.filter(&["iifname"], path, "reset tcp option mptcp"),
         }
     }
 
@@ -322,15 +322,17 @@ impl Topology {
         Ok(())
     }
 
-    /// Do something to the TCP segments of a path.
-    fn filter(&self, path: Path, action: &str) -> Result<()> {
+    /// Do something to the TCP segments that come from an interface of the router,
+    /// or go to it.
+    fn filter(&self, selectors: &[&str], path: Path, action: &str) -> Result<()> {
         let dev = path.router_interface();
+        let rule = |selector| format!("meta l4proto tcp {selector} {dev} {action}\n");
+        let rules: String = selectors.iter().map(rule).collect();
         self.router.nft(&format!(
             "table inet broken {{\n\
                chain forward {{\n\
                  type filter hook forward priority 0;\n\
-                 meta l4proto tcp iifname {dev} {action}\n\
-                 meta l4proto tcp oifname {dev} {action}\n\
+                 {rules}\
                }}\n\
              }}\n"
         ))

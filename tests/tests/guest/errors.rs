@@ -138,6 +138,29 @@ fn a_reset_of_an_established_subflow_is_told() -> Result<()> {
 }
 
 #[test]
+fn a_reset_tells_the_reason_of_the_peer() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let second = join(&mut client, &connection, token)?;
+        // Data without options is of no use to the server: it resets the subflow,
+        // with an MP_TCPRST that says why.
+        topology.break_path(Path::Second, Fault::Strip)?;
+        connection.transfer(100_000)?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, second.id)?;
+        assert_eq!(closed.errno, Some(Errno::ECONNRESET));
+        assert_eq!(
+            closed.reset_reason,
+            Some(6),
+            "6 is: a middlebox interferes (RFC 8684)"
+        );
+        topology.repair_path(Path::Second, Fault::Strip)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_join_that_the_peer_refuses_is_closed() -> Result<()> {
     let topology = Topology::new()?;
     topology.server.set_sysctl("mptcp/path_manager", "kernel")?;
