@@ -66,11 +66,16 @@ test-debug: ## the tests in the guest, on the debug kernel
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
-bench: guest ## measure, see docs
-	@echo "nothing to measure yet"
+bench: guest ## measure the delay of a second subflow, at 1 and 2 ns an instruction
+	@for shift in 0 1; do \
+		echo "1 instruction = $$((1 << shift)) ns"; \
+		qemu/run --kernel $(KERNEL) --shift $$shift $(BIN)/latency; \
+	done
 
 clean: ## remove what was built here (the caches stay)
 	rm -rf target
 
+# Whatever -j says: the stages use all CPUs themselves.
+.NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
 	test-runner test-guest test-debug lint bench clean
