@@ -13,7 +13,6 @@ use rustix::fs::OFlags;
 const SPLATS: &[&str] = &[
     "WARNING:",
     "BUG:",
-    "BUG ",
     "Oops",
     "KASAN",
     "UBSAN",
@@ -40,8 +39,6 @@ const SPLATS: &[&str] = &[
     "unregister_netdevice: waiting",
     "new suspected memory leaks",
 ];
-/// How KASAN and the like introduce themselves while the kernel comes up.
-const GREETINGS: &[&str] = &["kasan: KernelAddressSanitizer initialized"];
 /// How much of a splat goes to the console.
 const SPLAT_LINES: usize = 80;
 /// Loading an unsigned module (13) from outside the tree (12) is what the guest is for;
@@ -79,10 +76,7 @@ pub fn read() -> Result<Vec<String>> {
 
 /// Fails on the first splat and prints it.
 pub fn check(log: &[String]) -> Result<()> {
-    let is_splat = |line: &String| {
-        SPLATS.iter().any(|s| line.contains(s)) && !GREETINGS.iter().any(|g| line.contains(g))
-    };
-    let Some(at) = log.iter().position(is_splat) else {
+    let Some(at) = log.iter().position(|line| is_splat(line)) else {
         return Ok(());
     };
     println!();
@@ -90,6 +84,15 @@ pub fn check(log: &[String]) -> Result<()> {
         println!("kernel: {line}");
     }
     bail!("{}", log[at].lines().next().unwrap_or_default());
+}
+
+/// Whether a line says one of [`SPLATS`], at the beginning of a word: "DEBUG:" is none.
+fn is_splat(line: &str) -> bool {
+    let says = |splat| {
+        let mut places = line.match_indices(splat);
+        places.any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
+    };
+    SPLATS.iter().copied().any(says)
 }
 
 /// The kernel remembers warnings even if the log has lost them.
