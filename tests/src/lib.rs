@@ -15,6 +15,7 @@ pub mod report;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
+pub mod web;
 
 pub use capture::Capture;
 pub use kmsg::KernelLog;

@@ -4,21 +4,19 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::IpAddr;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use smapp::message::Subflow;
 use smapp::{EventSet, SubflowId};
 use smapp_tests::capture::{Capture, join_delays};
 use smapp_tests::netns::tool;
 use smapp_tests::{
-    DEADLINE, Family, Fault, Netns, Path, PathManager, Process, Shape, Topology, wait_for,
+    DEADLINE, Family, Fault, Netns, Path, PathManager, Process, Shape, Topology, web,
 };
 
-const FILE: &str = "/srv/file";
 const COPY: &str = "/tmp/copy";
 const SIZE: usize = 12_000_000;
 /// When this much has come, the first path is cut.
@@ -78,7 +76,7 @@ fn run() -> Result<()> {
         ensure!(ping.status.success(), "{path} does not work: {ping:?}");
     }
 
-    let mut web = web_server(&topology.server)?;
+    let mut web = web::serve(&topology.server, SIZE)?;
     say("On the client: smapp run fullmesh decides, smapp monitor prints.");
     let mut fullmesh = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
     fullmesh.expect("to run", DEADLINE, |line| line.contains("is running"))?;
@@ -129,7 +127,7 @@ fn run() -> Result<()> {
         let line = tool("sha256sum", &[file], "")?;
         Ok(line.split(' ').next().unwrap_or_default().to_owned())
     };
-    let (sent, received) = (checksum(FILE)?, checksum(COPY)?);
+    let (sent, received) = (checksum(web::FILE)?, checksum(COPY)?);
     println!("   sha256 sent      {sent}\n   sha256 received  {received}");
     ensure!(sent == received, "the checksums differ");
     let syns = capture.stop()?;
@@ -183,32 +181,6 @@ impl Act {
         ensure!(joined > 0, "no subflow came back to path 1");
         Ok(())
     }
-}
-
-/// lighttpd with one large file, which it makes up.
-fn web_server(server: &Netns) -> Result<Process> {
-    // Any bytes will do, as long as no part equals another (xorshift64).
-    let mut state = 1u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    let content: Vec<u8> = words.take(SIZE / 8).flatten().collect();
-    fs::write(FILE, content).with_context(|| format!("cannot write {FILE}"))?;
-    let conf = "/tmp/lighttpd.conf";
-    fs::write(conf, "server.document-root = \"/srv\"\nserver.port = 80\n")
-        .with_context(|| format!("cannot write {conf}"))?;
-    let mut command = Command::new("mptcpize");
-    command.args(["run", "lighttpd", "-D", "-f", conf]);
-    let process = Process::start_command(server, command)?;
-    wait_for("lighttpd to listen", DEADLINE, || {
-        let shown = String::from_utf8(server.run("ss", &["-Mltn"])?.stdout)?;
-        ensure!(shown.contains(":80 "), "{shown}");
-        Ok(())
-    })?;
-    Ok(process)
 }
 
 /// `smapp monitor` on both hosts, printed line by line.

@@ -6,7 +6,8 @@ use std::fs;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use smapp_tests::{Shape, Topology};
+use rustix::process::Signal;
+use smapp_tests::{Shape, Topology, web};
 
 const WELCOME: &str = "
   eth0 10.0.1.2 ---- path 1 ----.
@@ -21,10 +22,9 @@ New connections of client and server use the path manager smapp. Things to try:
   smapp status
   smapp monitor &
   smapp run fullmesh &
-  server mptcpize run nc -l -p 80 &
-  mptcpize run nc 10.0.3.2 80               type something: the connection is there
+  mptcpize run curl -o /dev/null http://10.0.3.2/file &     20 MB, lighttpd is there
   smapp connection list
-  cut 1, mend 1                             let the packets of path 1 vanish, or not
+  cut 1, mend 1                                 let the packets of path 1 vanish, or not
   server tcpdump -ni eth0 &
 ";
 
@@ -63,10 +63,13 @@ fn shell() -> Result<()> {
     for host in [&topology.client, &topology.server] {
         host.set_sysctl("mptcp/path_manager", "smapp")?;
     }
+    let mut web = web::serve(&topology.server, 20_000_000)?;
     let profile = "/tmp/profile";
     fs::write(profile, PROFILE).with_context(|| format!("cannot write {profile}"))?;
     println!("{WELCOME}");
     let run = || Command::new("dash").arg("-i").env("ENV", profile).status();
     topology.client.enter(run).context("cannot run dash")?;
+    web.signal(Signal::TERM)?;
+    web.wait()?;
     Ok(())
 }
