@@ -14,6 +14,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::topology::Family;
+use crate::wait::DEADLINE;
 
 /// A network namespace, as `ip netns` names it; deleted when dropped.
 #[derive(Debug)]
@@ -83,15 +84,17 @@ impl Netns {
         self.enter(|| tool("nft", &["-f", "-"], rules)).map(drop)
     }
 
-    /// Run a program to its end.
+    /// Run a program to its end. One that does not end is stopped after some time,
+    /// with a status of 143.
     pub fn run(&self, program: &str, args: &[&str]) -> Result<Output> {
-        self.enter(|| {
-            Command::new(program)
-                .args(args)
-                .stdin(Stdio::null())
-                .output()
-        })
-        .with_context(|| format!("cannot run {program}"))
+        let mut command = Command::new("timeout");
+        command
+            .arg(DEADLINE.as_secs().to_string())
+            .arg(program)
+            .args(args)
+            .stdin(Stdio::null());
+        self.enter(|| command.output())
+            .with_context(|| format!("cannot run {program}"))
     }
 
     /// Set a sysctl of the namespace, named as under `/proc/sys/net`.

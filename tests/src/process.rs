@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::netns::Netns;
+use crate::wait::{DEADLINE, wait_for};
 
 /// A process in a network namespace; killed when dropped.
 #[derive(Debug)]
@@ -112,12 +113,11 @@ impl Process {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Wait for its end and read the rest of its lines.
+    /// Wait for its end, which must be near, and read the rest of its lines.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        let status = self
-            .child
-            .wait()
-            .with_context(|| format!("cannot wait for {}", self.name))?;
+        let status = wait_for(&format!("the end of {}", self.name), DEADLINE, || {
+            self.child.try_wait()?.context("it still runs")
+        })?;
         self.seen.extend(self.lines.iter());
         Ok(status)
     }
