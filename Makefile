@@ -53,6 +53,7 @@ test: test-host test-runner test-guest ## all tests: on the host, of the runner,
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp
+	@$(CARGO) test -p smapp-tests --lib
 
 test-runner: guest ## qemu/run fails where it must
 	@qemu/selftest

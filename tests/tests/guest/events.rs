@@ -10,7 +10,7 @@ use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
 
-use super::{connect, initial, join, over_second_path};
+use super::{SmallQueues, connect, flood, initial, join, over_second_path};
 
 #[test]
 fn created_names_the_connection_on_the_client() -> Result<()> {
@@ -367,4 +367,29 @@ fn each_event_of_a_life_comes_once() -> Result<()> {
         assert_eq!(seen, expected);
     }
     Ok(())
+}
+
+#[test]
+fn a_listener_that_is_too_slow_is_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let _small = SmallQueues::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut commands = PathManager::with_events(&topology.client, EventSet::default())?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    topology.break_path(Path::Second, Fault::Blackhole)?;
+    flood(&mut commands, &connection, token)?;
+    // Nothing was read meanwhile: what fitted comes first, then the word of the loss.
+    let told = loop {
+        if let Err(error) = client.next(Duration::from_secs(1)) {
+            break error.to_string();
+        }
+    };
+    ensure!(
+        told.contains("Lost"),
+        "{told} after {} events",
+        client.seen().len()
+    );
+    // And it goes on from there.
+    topology.repair_path(Path::Second, Fault::Blackhole)?;
+    join(&mut client, &connection, token).map(drop)
 }

@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::{Errno, Event, EventKind, SubflowId, Token};
+use rustix::process::Signal;
+use smapp::{Errno, Event, EventKind, EventSet, SubflowId, Token};
 use smapp_tests::{
     Connection, DEADLINE, Family, Fault, Path, PathManager, Process, Topology, wait_for,
 };
 
-use super::{connect, initial};
+use super::{SmallQueues, connect, flood, initial};
 
 /// Longer than any delay before a controller tries again.
 const LONG: Duration = Duration::from_secs(300);
@@ -200,7 +201,7 @@ fn the_death_of_the_controller_breaks_nothing() -> Result<()> {
     let mut controller = fullmesh(&topology)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
     client.wait_for_subflows(token, 2)?;
-    controller.signal(rustix::process::Signal::KILL)?;
+    controller.signal(Signal::KILL)?;
     controller.wait()?;
     connection.transfer(100_000)?;
     client.wait_for_subflows(token, 2)?;
@@ -241,6 +242,37 @@ fn a_closed_connection_is_left_alone() -> Result<()> {
     // It goes on to work for others.
     let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
     client.wait_for_subflows(token, 2)?;
+    ensure!(!controller.ended()?, "the controller has ended");
+    Ok(())
+}
+
+#[test]
+fn a_controller_that_lost_events_catches_up() -> Result<()> {
+    let topology = Topology::new()?;
+    let _small = SmallQueues::new()?;
+    topology.remove_address(Path::Second)?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut controller = fullmesh(&topology)?;
+    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    drop(client);
+    controller.signal(Signal::STOP)?;
+    // What the controller does not hear of: a new connection, behind a flood.
+    topology.add_address(Path::Second)?;
+    topology.break_path(Path::Second, Fault::Blackhole)?;
+    let mut commands = PathManager::with_events(&topology.client, EventSet::default())?;
+    flood(&mut commands, &connection, token)?;
+    topology.repair_path(Path::Second, Fault::Blackhole)?;
+    let _other = Connection::establish(&topology, Family::V4)?;
+    let listed = commands.connections()?;
+    let other = listed
+        .iter()
+        .map(|listed| listed.token)
+        .find(|&listed| listed != token);
+    let other = other.context("the new connection is not listed")?;
+    commands.wait_for_subflows(other, 1)?;
+    controller.signal(Signal::CONT)?;
+    commands.wait_for_subflows(other, 2)?;
     ensure!(!controller.ended()?, "the controller has ended");
     Ok(())
 }

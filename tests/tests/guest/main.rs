@@ -14,6 +14,8 @@ mod namespaces;
 mod refusals;
 mod tool;
 
+use std::fs;
+
 use anyhow::{Context, Result};
 use smapp::command::SubflowCreate;
 use smapp::message::Subflow;
@@ -56,4 +58,35 @@ fn initial(host: &mut PathManager, token: Token) -> Result<SubflowId> {
 fn join(host: &mut PathManager, connection: &Connection, token: Token) -> Result<Subflow> {
     let subflow = host.create(token, over_second_path(connection)?)?;
     host.joined(subflow.id)
+}
+
+/// While it lives, listeners that start have queues for a few events only.
+struct SmallQueues {
+    before: String,
+}
+
+impl SmallQueues {
+    const LIMIT: &str = "/proc/sys/net/core/rmem_max";
+
+    fn new() -> Result<Self> {
+        let before = fs::read_to_string(Self::LIMIT)?;
+        fs::write(Self::LIMIT, "16384")?;
+        Ok(SmallQueues { before })
+    }
+}
+
+impl Drop for SmallQueues {
+    fn drop(&mut self) {
+        fs::write(Self::LIMIT, &self.before).expect("what was read can be written");
+    }
+}
+
+/// Cause more events than a small queue holds: joins that are given up at once, each
+/// with its sub_closed. The second path must be broken.
+fn flood(host: &mut PathManager, connection: &Connection, token: Token) -> Result<()> {
+    for _ in 0..200 {
+        let subflow = host.create(token, over_second_path(connection)?)?;
+        host.destroy(token, subflow.id)?;
+    }
+    Ok(())
 }

@@ -163,6 +163,23 @@ fn port_0_is_refused() -> Result<()> {
 }
 
 #[test]
+fn the_any_address_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for (family, any) in [(Family::V4, "0.0.0.0:80"), (Family::V6, "[::]:80")] {
+        let (_connection, token) = connect(&topology, family, &mut client)?;
+        // TCP would take it for the loopback.
+        let result = client.create(token, SubflowCreate::to(any.parse()?));
+        assert_eq!(
+            result.err().and_then(|error| error.errno()),
+            Some(Errno::EINVAL)
+        );
+        assert_eq!(client.connection(token)?.extra_subflows, 0);
+    }
+    Ok(())
+}
+
+#[test]
 fn addresses_of_two_families_are_refused() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
