@@ -34,9 +34,10 @@ pub struct LoadAgain;
 
 impl Drop for LoadAgain {
     fn drop(&mut self) {
-        if !is_loaded()
-            && let Err(error) = insert()
-        {
+        if is_loaded() {
+            return;
+        }
+        if let Err(error) = insert() {
             eprintln!("{error:#}");
         }
     }
