@@ -2,10 +2,12 @@
 //! Commands that are refused: each with its errno, and with words that name what
 //! is wrong.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use smapp::command::SubflowCreate;
 use smapp::uapi::{cmd, connection as attribute, subflow};
-use smapp::{Errno, Error, SubflowId, Token};
+use smapp::{Errno, Error, EventSet, SubflowId, Token};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
@@ -237,6 +239,34 @@ fn a_destination_without_a_route_is_refused() -> Result<()> {
     topology.client.ip("route add unreachable 192.0.2.0/24\n")?;
     let result = client.create(token, SubflowCreate::to("192.0.2.1:80".parse()?));
     assert_refused(result, Errno::EHOSTUNREACH, "remote-address");
+    Ok(())
+}
+
+#[test]
+fn the_256th_extra_subflow_is_refused() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EventSet::default())?;
+    let connection = Connection::establish(&topology, Family::V4)?;
+    let token = client.connections()?.pop().context("no connection")?.token;
+    // Joins without an answer: the server would not have that many.
+    topology.break_path(Path::Second, Fault::Blackhole)?;
+    for _ in 0..255 {
+        client.create(token, over_second_path(&connection)?)?;
+    }
+    let result = client.create(token, over_second_path(&connection)?);
+    assert_refused(result, Errno::ENOSPC, "as many subflows as it can have");
+    // The largest answers that there can be.
+    let ids = |connection: &smapp::message::Connection| -> BTreeSet<SubflowId> {
+        connection
+            .subflows
+            .iter()
+            .map(|subflow| subflow.id)
+            .collect()
+    };
+    let alone = client.connection(token)?;
+    assert_eq!((alone.extra_subflows, ids(&alone).len()), (255, 256));
+    let listed: BTreeSet<_> = client.connections()?.iter().flat_map(ids).collect();
+    assert_eq!(listed, ids(&alone));
     Ok(())
 }
 
