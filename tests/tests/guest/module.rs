@@ -8,7 +8,9 @@ use rustix::io::Errno;
 use smapp::EventKind;
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::listen;
-use smapp_tests::{Family, KernelLog, PathManager, Topology, topology, wait_for};
+use smapp_tests::{
+    DEADLINE, Family, KernelLog, PathManager, Process, Topology, topology, wait_for,
+};
 use socket2::Protocol;
 
 use super::{connect, join};
@@ -117,15 +119,25 @@ fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
 }
 
 #[test]
-fn a_listener_does_not_hold_the_module() -> Result<()> {
+fn a_listener_does_not_hold_the_module_and_is_told() -> Result<()> {
     let _again = LoadAgain;
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
+    let mut controller = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
+    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
     remove()?;
+    let told = client
+        .next(DEADLINE)
+        .err()
+        .context("an event without the module")?;
+    ensure!(told.to_string().contains("unloaded"), "{told:#}");
     let error = client
         .connections()
         .err()
         .context("a command without the module works")?;
-    ensure!(error.errno().is_some(), "{error}");
+    assert_eq!(error.errno(), Some(smapp::Errno::ENOENT), "{error}");
+    assert_eq!(controller.wait()?.code(), Some(1));
+    let said = controller.seen().join("\n");
+    ensure!(said.contains("unloaded"), "{said}");
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use smapp::{EventKind, SubflowId};
 use smapp_tests::module::{self, LoadAgain};
@@ -50,11 +50,26 @@ fn stderr(host: &Netns, line: &str, status: i32) -> Result<String> {
 }
 
 #[test]
-fn status_tells_that_all_is_there() -> Result<()> {
+fn status_tells_what_is_there_and_what_is_not() -> Result<()> {
     let topology = Topology::new()?;
-    let text = stdout(&topology.client, "status")?;
-    ensure!(text.contains("smapp"), "{text}");
-    assert_eq!(json(&topology.client, "status")?.len(), 1);
+    let host = &topology.client;
+    let [all_well] = &json(host, "status")?[..] else {
+        bail!("expected one object");
+    };
+    assert_eq!(all_well["module_loaded"], true);
+    assert_eq!(all_well["path_manager"], "smapp");
+    assert_eq!(all_well["connections"], 0);
+    assert_eq!(all_well["problems"], Value::Array(Vec::new()));
+    let text = stdout(host, "status")?;
+    ensure!(!text.contains("problem"), "{text}");
+    host.set_sysctl("mptcp/path_manager", "kernel")?;
+    let output = smapp(host, "status")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    ensure!(
+        text.contains("sysctl -w net.mptcp.path_manager=smapp"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -114,7 +129,7 @@ fn subflow_add_and_remove_work() -> Result<()> {
         let add = format!("subflow add {token} from {local} to {to}");
         let added = json(&topology.client, &add)?;
         let [added] = &added[..] else {
-            anyhow::bail!("expected one object: {added:?}");
+            bail!("expected one object: {added:?}");
         };
         let id = added["subflow"]["id"]
             .as_u64()
