@@ -3,29 +3,17 @@
 //! Hooks become events: one message each, to those who registered for it.
 
 use crate::{
+    module_parameters,
+    stats::{self, ATTACHED, RELEASED},
     sys::{
-        connection::{Connection, ConnectionInfo, Subflow, SubflowInfo},
+        connection::{Connection, ConnectionInfo, Endpoint, Subflow, SubflowInfo},
         message::{Body, Context},
         path_manager::PathManager,
     },
-    uapi::{cmd, connection, group, subflow},
+    uapi::{address, cmd, connection, group, subflow},
     FAMILY,
 };
-use kernel::{
-    prelude::*,
-    sync::atomic::{Atomic, Relaxed},
-};
-
-/// Subflows beside the initial one that peers may open, as nobody else limits them.
-const SUBFLOWS_MAX: u8 = 8;
-
-static ATTACHED: Atomic<i64> = Atomic::new(0);
-static RELEASED: Atomic<i64> = Atomic::new(0);
-
-/// How many connections were attached and released since the module was loaded.
-pub(crate) fn audit() -> (i64, i64) {
-    (ATTACHED.load(Relaxed), RELEASED.load(Relaxed))
-}
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// The path manager: it decides next to nothing, and tells the rest.
 pub(crate) struct Smapp;
@@ -42,81 +30,134 @@ impl PathManager for Smapp {
     }
 
     fn created(connection: &Connection, subflow: &Subflow) {
-        send(CREATED, connection, Some(subflow), Context::ATOMIC);
+        CREATED.send(connection, SOCKET_SIZE + SUBFLOW_SIZE, |body, info| {
+            put_socket(body, info)?;
+            body.nest(connection::SUBFLOW, |body| {
+                put_subflow(body, &subflow.info())
+            })
+        });
     }
 
     fn established(connection: &Connection, subflow: &Subflow) {
-        send(ESTAB, connection, Some(subflow), Context::ATOMIC);
+        ESTAB.send_subflow(connection, subflow, put_subflow);
     }
 
     fn closed(connection: &Connection) {
-        send(CLOSED, connection, None, Context::PROCESS);
+        CLOSED.send(connection, 0, |_, _| Ok(()));
     }
 
     fn subflow_established(connection: &Connection, subflow: &Subflow) {
-        send(SUB_ESTAB, connection, Some(subflow), Context::ATOMIC);
+        SUB_ESTAB.send_subflow(connection, subflow, put_subflow);
     }
 
     fn subflow_closed(connection: &Connection, subflow: &Subflow) {
-        send(SUB_CLOSED, connection, Some(subflow), Context::PROCESS);
+        SUB_CLOSED.send_subflow(connection, subflow, put_fate);
     }
 
     fn subflow_timeout(connection: &Connection, subflow: &Subflow) {
-        send(TIMEOUT, connection, Some(subflow), Context::ATOMIC);
+        TIMEOUT.send_subflow(connection, subflow, put_timeout);
+    }
+
+    fn subflow_priority(connection: &Connection, subflow: &Subflow) {
+        SUB_PRIORITY.send_subflow(connection, subflow, put_subflow);
+    }
+
+    fn address_announced(connection: &Connection, address: Endpoint<'_>) -> bool {
+        if !FAMILY.has_listeners(group::ADD_ADDR) {
+            return module_parameters::echo_add_addr.value();
+        }
+        ADD_ADDR.send(connection, ADDRESS_SIZE, |body, _| {
+            put_address(body, &address)
+        })
+    }
+
+    fn addresses_withdrawn(connection: &Connection, ids: &[u8]) {
+        REM_ADDR.send(connection, IDS_SIZE, |body, _| {
+            body.bytes(connection::REMOTE_IDS, ids)
+        });
     }
 
     fn accepts_subflow(connection: &Connection) -> bool {
-        connection.info().extra_subflows() < SUBFLOWS_MAX
+        connection.info().extra_subflows() < module_parameters::peer_subflows.value()
     }
 }
 
-/// A group and the command that its messages carry.
-type Kind = (usize, u8);
+/// A kind of event: its group, the number that its messages carry, the context of its hook.
+struct Kind(usize, u8, Context);
 
-const CREATED: Kind = (group::CREATED, cmd::CREATED);
-const ESTAB: Kind = (group::ESTAB, cmd::ESTAB);
-const CLOSED: Kind = (group::CLOSED, cmd::CLOSED);
-const SUB_ESTAB: Kind = (group::SUB_ESTAB, cmd::SUB_ESTAB);
-const SUB_CLOSED: Kind = (group::SUB_CLOSED, cmd::SUB_CLOSED);
-const TIMEOUT: Kind = (group::TIMEOUT, cmd::TIMEOUT);
+const CREATED: Kind = Kind(group::CREATED, cmd::CREATED, Context::ATOMIC);
+const ESTAB: Kind = Kind(group::ESTAB, cmd::ESTAB, Context::ATOMIC);
+const CLOSED: Kind = Kind(group::CLOSED, cmd::CLOSED, Context::PROCESS);
+const SUB_ESTAB: Kind = Kind(group::SUB_ESTAB, cmd::SUB_ESTAB, Context::ATOMIC);
+const SUB_CLOSED: Kind = Kind(group::SUB_CLOSED, cmd::SUB_CLOSED, Context::PROCESS);
+const SUB_PRIORITY: Kind = Kind(group::SUB_PRIORITY, cmd::SUB_PRIORITY, Context::ATOMIC);
+const TIMEOUT: Kind = Kind(group::TIMEOUT, cmd::TIMEOUT, Context::ATOMIC);
+const ADD_ADDR: Kind = Kind(group::ADD_ADDR, cmd::ADD_ADDR, Context::ATOMIC);
+const REM_ADDR: Kind = Kind(group::REM_ADDR, cmd::REM_ADDR, Context::ATOMIC);
 
-/// What the attributes of an event take, for IPv6: the skb is rounded up to more than that anyway.
-const EVENT_SIZE: usize = CONNECTION_SIZE + SUBFLOW_SIZE + FATE_SIZE;
+impl Kind {
+    /// Sends an event of at most `size` bytes, beside those of the connection, to those who
+    /// listen. False if somebody did and it was lost.
+    fn send(
+        &self,
+        connection: &Connection,
+        size: usize,
+        fill: impl FnOnce(&mut Body<'_>, &ConnectionInfo<'_>) -> Result,
+    ) -> bool {
+        let &Self(group, cmd, context) = self;
+        if !FAMILY.has_listeners(group) {
+            return true;
+        }
+        let info = connection.info();
+        let size = CONNECTION_SIZE.saturating_add(size);
+        let sent = FAMILY.multicast(info.net(), (group, cmd), (size, context), |body| {
+            put_connection(body, &info)?;
+            fill(body, &info)
+        });
+        stats::count(cmd, sent);
+        sent
+    }
 
-/// What [`put_connection`] writes.
-pub(crate) const CONNECTION_SIZE: usize = 8 + 3 * 4 + 8;
-/// What [`put_subflow`] writes, with the header of its nest.
+    /// Sends an event about a subflow, which `put` describes.
+    fn send_subflow(
+        &self,
+        connection: &Connection,
+        subflow: &Subflow,
+        put: fn(&mut Body<'_>, &SubflowInfo) -> Result,
+    ) {
+        self.send(connection, SUBFLOW_SIZE + FATE_SIZE, |body, _| {
+            body.nest(connection::SUBFLOW, |body| put(body, &subflow.info()))
+        });
+    }
+}
+
+// What the functions below write at most, a nest with its header.
+pub(crate) const CONNECTION_SIZE: usize = 8 + 2 * 4;
+pub(crate) const SOCKET_SIZE: usize = 3 * 8 + 12;
 pub(crate) const SUBFLOW_SIZE: usize = 4 + 8 + 2 * (20 + 8 + 8) + 8 + 4 * 4 + 8;
-/// What [`put_fate`] or [`put_timer`] writes.
-pub(crate) const FATE_SIZE: usize = 3 * 8;
-
-fn send(kind: Kind, connection: &Connection, subflow: Option<&Subflow>, context: Context) {
-    let info = connection.info();
-    let (group, _) = kind;
-    if !FAMILY.has_listeners(info.net(), group) {
-        return;
-    }
-    FAMILY.multicast(info.net(), kind, (EVENT_SIZE, context), |body| {
-        put_connection(body, &info)?;
-        let Some(subflow) = subflow.map(Subflow::info) else {
-            return Ok(());
-        };
-        body.nest(connection::SUBFLOW, |body| {
-            put_subflow(body, &subflow)?;
-            match kind {
-                SUB_CLOSED => put_fate(body, &subflow),
-                TIMEOUT => put_timer(body, &subflow),
-                _ => Ok(()),
-            }
-        })
-    });
-}
+pub(crate) const TIMER_SIZE: usize = 5 * 8;
+const FATE_SIZE: usize = 3 * 8 + 2 * 4 + 2 * 12;
+pub(crate) const ADDRESS_SIZE: usize = 4 + 8 + 20 + 8;
+/// `MPTCP_RM_IDS_MAX` bytes.
+const IDS_SIZE: usize = 4 + 8;
 
 /// Which connection it is.
 pub(crate) fn put_connection(body: &mut Body<'_>, info: &ConnectionInfo<'_>) -> Result {
     body.u32(connection::TOKEN, info.token())?;
     body.flag(connection::SERVER_SIDE, info.server_side())?;
     body.flag(connection::DENY_JOIN_ID0, info.deny_join_id0())
+}
+
+/// Whose it is: what rules of a controller can ask for.
+pub(crate) fn put_socket(body: &mut Body<'_>, info: &ConnectionInfo<'_>) -> Result {
+    body.u32(connection::UID, info.uid())?;
+    if info.mark() != 0 {
+        body.u32(connection::MARK, info.mark())?;
+    }
+    if info.ifindex() != 0 {
+        body.u32(connection::IFINDEX, info.ifindex())?;
+    }
+    body.u64(connection::COOKIE, info.cookie())
 }
 
 /// Which subflow it is; goes into a nest.
@@ -140,19 +181,43 @@ pub(crate) fn put_subflow(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
     body.u8(subflow::STATE, info.state())
 }
 
-/// Why a subflow closed.
+/// An address, in a nest.
+pub(crate) fn put_address(body: &mut Body<'_>, address: &Endpoint<'_>) -> Result {
+    body.nest(connection::ADDRESS, |body| {
+        body.u8(address::ID, address.id())?;
+        body.bytes(address::ADDRESS, address.address())?;
+        match address.port() {
+            0 => Ok(()),
+            port => body.be16(address::PORT, port),
+        }
+    })
+}
+
+/// Why a subflow closed, and what it was.
 fn put_fate(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
+    put_subflow(body, info)?;
     body.u32(subflow::ERRNO, info.errno())?;
     body.u32(subflow::ERRNO_SOFT, info.errno_soft())?;
-    match info.reset_reason() {
-        Some(reason) => body.u8(subflow::RESET_REASON, reason),
-        None => Ok(()),
+    if let Some((reason, transient)) = info.reset() {
+        body.u8(subflow::RESET_REASON, reason)?;
+        body.flag(subflow::RESET_TRANSIENT, transient)?;
     }
+    body.flag(subflow::ESTABLISHED, info.established())?;
+    body.u64(subflow::BYTES_ACKED, info.bytes_acked())?;
+    body.u64(subflow::BYTES_RECEIVED, info.bytes_received())
+}
+
+/// Whose timer has expired, and how it stands.
+fn put_timeout(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
+    put_subflow(body, info)?;
+    put_timer(body, info)
 }
 
 /// How the retransmission timer of a subflow stands.
 pub(crate) fn put_timer(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
     body.u32(subflow::RTO, info.rto())?;
     body.u8(subflow::BACKOFF, info.backoff())?;
-    body.u8(subflow::RETRANSMITS, info.retransmits())
+    body.u8(subflow::RETRANSMITS, info.retransmits())?;
+    body.u32(subflow::ERRNO_SOFT, info.errno_soft())?;
+    body.u32(subflow::UNACKED, info.unacked())
 }

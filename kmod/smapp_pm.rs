@@ -9,13 +9,16 @@
 
 mod command;
 mod event;
+mod stats;
 #[allow(unsafe_code)]
 mod sys;
 #[allow(dead_code, unreachable_pub)]
 mod uapi;
 
+use command::{Announce, ConnGet, SubflowCreate, SubflowDestroy, SubflowSet, Withdraw};
 use event::Smapp;
-use kernel::{module::this_module, prelude::*};
+use kernel::{module::this_module, prelude::*, sync::atomic::Relaxed};
+use stats::{Counted, StatsGet, ATTACHED, RELEASED};
 use sys::{
     family::{self, Family, Group, Operation},
     path_manager::{self, Ops},
@@ -28,6 +31,16 @@ module! {
     description: "MPTCP path manager controlled from user space",
     license: "GPL",
     alias: ["net-pf-16-proto-16-family-smapp_pm"],
+    params: {
+        peer_subflows: u8 {
+            default: 8,
+            description: "Subflows beside the initial one that a peer may open on a connection",
+        },
+        echo_add_addr: bool {
+            default: true,
+            description: "Confirm an address that a peer announces when nobody listens to add_addr",
+        },
+    },
 }
 
 static PATH_MANAGER: Ops = Ops::new::<Smapp>(this_module::<LocalModule>());
@@ -39,11 +52,15 @@ static FAMILY: Family = Family::new(
     &GROUPS,
 );
 
-static OPERATIONS: [Operation; 4] = [
-    Operation::command::<command::ConnGet>(),
-    Operation::dump::<command::ConnGet>(),
-    Operation::command::<command::SubflowCreate>(),
-    Operation::command::<command::SubflowDestroy>(),
+static OPERATIONS: [Operation; 8] = [
+    Operation::command::<Counted<ConnGet>>(),
+    Operation::dump::<ConnGet>(),
+    Operation::command::<Counted<SubflowCreate>>(),
+    Operation::command::<Counted<SubflowDestroy>>(),
+    Operation::command::<Counted<SubflowSet>>(),
+    Operation::command::<Counted<Announce>>(),
+    Operation::command::<Counted<Withdraw>>(),
+    Operation::command::<Counted<StatsGet>>(),
 ];
 
 static GROUPS: [Group; uapi::GROUPS.len()] = {
@@ -77,7 +94,7 @@ impl kernel::Module for Module {
 impl Drop for Module {
     /// No connection is left, or the module could not go.
     fn drop(&mut self) {
-        let (attached, released) = event::audit();
+        let (attached, released) = (ATTACHED.load(Relaxed), RELEASED.load(Relaxed));
         pr_info!("unloaded: {attached} connections attached, {released} released\n");
     }
 }

@@ -66,6 +66,26 @@ impl<'a> ConnectionInfo<'a> {
         self.info.token
     }
 
+    /// The owner of the socket.
+    pub(crate) fn uid(&self) -> u32 {
+        self.info.uid
+    }
+
+    /// `SO_MARK`
+    pub(crate) fn mark(&self) -> u32 {
+        self.info.mark
+    }
+
+    /// The interface that the socket is bound to, 0 if none.
+    pub(crate) fn ifindex(&self) -> u32 {
+        self.info.ifindex.unsigned_abs()
+    }
+
+    /// `SO_COOKIE`
+    pub(crate) fn cookie(&self) -> u64 {
+        self.info.cookie
+    }
+
     pub(crate) fn extra_subflows(&self) -> u8 {
         self.info.extra_subflows
     }
@@ -185,10 +205,31 @@ impl Held {
         Ok(SubflowInfo(info))
     }
 
-    /// Closes the subflow `id`, whoever opened it.
-    pub(crate) fn destroy_subflow(&self, id: u32) -> Result {
+    /// Asks the peer to use the subflow `id` as backup only, or no longer so.
+    pub(crate) fn set_backup(&self, id: u32, backup: bool) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        to_result(unsafe { bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), id, false) })
+        to_result(unsafe { bindings::mptcp_pm_subflow_set_backup(self.msk.as_ptr(), id, backup) })
+    }
+
+    /// Announces an address, which gets its ID.
+    pub(crate) fn announce(&self, address: &mut Address) -> Result {
+        // SAFETY: The connection is valid and its lock not held by this task.
+        let id = unsafe { bindings::mptcp_pm_addr_announce(self.msk.as_ptr(), &address.0) };
+        to_result(id)?;
+        address.0.id = u8::try_from(id)?;
+        Ok(())
+    }
+
+    /// Tells the peer that an address is gone.
+    pub(crate) fn withdraw(&self, address: &Address) -> Result {
+        // SAFETY: The connection is valid and its lock not held by this task.
+        to_result(unsafe { bindings::mptcp_pm_addr_withdraw(self.msk.as_ptr(), &address.0) })
+    }
+
+    /// Closes the subflow `id`, whoever opened it, with a RST or with a FIN.
+    pub(crate) fn destroy_subflow(&self, id: u32, reset: bool) -> Result {
+        // SAFETY: The connection is valid and its lock not held by this task.
+        to_result(unsafe { bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), id, reset) })
     }
 }
 
@@ -252,6 +293,21 @@ impl NewSubflow {
     }
 }
 
+/// An address of this host.
+pub(crate) struct Address(bindings::mptcp_addr_info);
+
+impl Address {
+    /// `address` has 4 or 16 bytes in network byte order, `port` is 0 for that of the initial
+    /// subflow.
+    pub(crate) fn new(address: &[u8], port: u16, id: u8) -> Result<Self> {
+        Ok(Self(endpoint(address, port, id)?))
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint<'_> {
+        Endpoint(&self.0)
+    }
+}
+
 fn endpoint(address: &[u8], port: u16, id: u8) -> Result<bindings::mptcp_addr_info> {
     let mut info: bindings::mptcp_addr_info = pin_init::zeroed();
     info.id = id;
@@ -309,7 +365,7 @@ impl SubflowInfo {
 
     /// The interface that the subflow is bound to, 0 if none.
     pub(crate) fn ifindex(&self) -> u32 {
-        self.0.ifindex as u32
+        self.0.ifindex.unsigned_abs()
     }
 
     /// This host asked the peer to use the subflow as backup only.
@@ -346,9 +402,29 @@ impl SubflowInfo {
         self.0.err_soft.unsigned_abs()
     }
 
-    /// The reason of a received MP_TCPRST (RFC 8684 section 3.6).
-    pub(crate) fn reset_reason(&self) -> Option<u8> {
-        self.0.reset_seen.then_some(self.0.reset_reason)
+    /// The reason of a received MP_TCPRST, and whether it may pass (RFC 8684 section 3.6).
+    pub(crate) fn reset(&self) -> Option<(u8, bool)> {
+        let reset = (self.0.reset_reason, self.0.reset_transient);
+        self.0.reset_seen.then_some(reset)
+    }
+
+    /// The handshake of the subflow was completed.
+    pub(crate) fn established(&self) -> bool {
+        self.0.established
+    }
+
+    /// Bytes of this host that the peer has acknowledged.
+    pub(crate) fn bytes_acked(&self) -> u64 {
+        self.0.bytes_acked
+    }
+
+    pub(crate) fn bytes_received(&self) -> u64 {
+        self.0.bytes_received
+    }
+
+    /// Sequence numbers in flight.
+    pub(crate) fn unacked(&self) -> u32 {
+        self.0.snd_nxt.wrapping_sub(self.0.snd_una)
     }
 
     /// In microseconds.
@@ -369,21 +445,28 @@ impl SubflowInfo {
     }
 }
 
-/// One end of a subflow.
+/// An address with a port and an ID: one end of a subflow, or announced.
 pub(crate) struct Endpoint<'a>(&'a bindings::mptcp_addr_info);
 
 impl<'a> Endpoint<'a> {
-    /// The address in network byte order: 4 bytes for IPv4, which a dual-stack socket has in its
-    /// v4-mapped form, or 16 for IPv6.
-    pub(crate) fn address(&self) -> &'a [u8] {
-        const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+    /// # Safety
+    ///
+    /// `info` is valid for `'a`.
+    pub(super) unsafe fn from_raw(info: *const bindings::mptcp_addr_info) -> Self {
+        // SAFETY: The caller vouches for the pointer.
+        Self(unsafe { &*info })
+    }
 
-        // SAFETY: The union is of plain bytes, and zeroed before it is filled.
-        let bytes: &'a [u8; 16] = unsafe { &self.0.__bindgen_anon_1.addr6.in6_u.u6_addr8 };
+    /// The address in network byte order: 4 bytes for IPv4 or 16 for IPv6.
+    pub(crate) fn address(&self) -> &'a [u8] {
         if u32::from(self.0.family) != bindings::AF_INET6 {
-            return bytes.first_chunk::<4>().map_or(&[], |v4| v4);
+            // SAFETY: The address of another family is one of IPv4.
+            let v4: &'a u32 = unsafe { &self.0.__bindgen_anon_1.addr.s_addr };
+            return v4.as_bytes();
         }
-        bytes.strip_prefix(&MAPPED).unwrap_or(bytes)
+        // SAFETY: The family says that it is an address of IPv6.
+        let bytes: &'a [u8; 16] = unsafe { &self.0.__bindgen_anon_1.addr6.in6_u.u6_addr8 };
+        bytes
     }
 
     /// In host byte order.

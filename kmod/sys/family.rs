@@ -188,55 +188,58 @@ impl Family {
         Ok(Registration { family: self })
     }
 
-    /// Does anybody listen to the group? Any context, between registration and its end.
-    ///
-    /// The core keeps one count for all network namespaces, so a yes can be a no.
-    pub(crate) fn has_listeners(&self, net: &Net, group: usize) -> bool {
-        // SAFETY: The family and the network namespace are valid.
-        unsafe { bindings::genl_has_listeners(self.0.get(), net.as_raw(), group as c_uint) > 0 }
+    /// Does anybody listen to the group, in whichever network namespace? Any context, between
+    /// registration and its end.
+    pub(crate) fn has_listeners(&self, group: usize) -> bool {
+        // Listeners are counted for all network namespaces together: any will do to ask.
+        let net = &raw mut bindings::init_net;
+        // SAFETY: The family and the initial network namespace are valid.
+        unsafe { bindings::genl_has_listeners(self.0.get(), net, group as c_uint) > 0 }
     }
 
     /// Sends an event of at most `size` bytes of attributes to the group, between registration
     /// and its end.
     ///
-    /// An event that can not be sent becomes ENOBUFS at its listeners.
+    /// An event that can not be sent becomes ENOBUFS at its listeners, and a no here.
     pub(crate) fn multicast(
         &self,
         net: &Net,
         (group, cmd): (usize, u8),
         (size, context): (usize, Context),
         fill: impl FnOnce(&mut Body<'_>) -> Result,
-    ) {
+    ) -> bool {
         let group = group as c_uint;
         let message = Message::new(size, context).and_then(|message| {
             // SAFETY: The skb is the message's own, and the family valid.
             unsafe { append(message.skb, self.0.get(), (0, 0), 0, cmd, fill) }?;
             Ok(message)
         });
-        match message {
-            // An error here is a receiver's: it has been told already, or is gone.
-            // SAFETY: The message is handed over; family and network namespace are valid.
-            Ok(message) => unsafe {
-                bindings::genlmsg_multicast_netns(
-                    self.0.get(),
-                    net.as_raw(),
-                    message.into_raw(),
-                    0,
-                    group,
-                    context.0,
-                );
-            },
+        let Ok(message) = message else {
             // SAFETY: The family and the network namespace are valid.
-            Err(_) => unsafe {
+            unsafe {
                 bindings::genl_set_err(
                     self.0.get(),
                     net.as_raw(),
                     0,
                     group,
                     code::ENOBUFS.to_errno(),
-                );
-            },
-        }
+                )
+            };
+            return false;
+        };
+        // An error here is a receiver's: it has been told already, or is gone.
+        // SAFETY: The message is handed over; family and network namespace are valid.
+        unsafe {
+            bindings::genlmsg_multicast_netns(
+                self.0.get(),
+                net.as_raw(),
+                message.into_raw(),
+                0,
+                group,
+                context.0,
+            )
+        };
+        true
     }
 }
 

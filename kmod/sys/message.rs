@@ -50,6 +50,10 @@ impl Body<'_> {
         self.bytes(number, &value.to_ne_bytes())
     }
 
+    pub(crate) fn u64(&mut self, number: u16, value: u64) -> Result {
+        self.bytes(number, &value.to_ne_bytes())
+    }
+
     /// A number that goes out in network byte order.
     pub(crate) fn be16(&mut self, number: u16, value: u16) -> Result {
         self.bytes(number, &value.to_be_bytes())

@@ -5,7 +5,7 @@
 //! C header: [`include/net/mptcp.h`](srctree/include/net/mptcp.h), `struct mptcp_pm_ops`
 
 use super::{
-    connection::{Connection, Subflow},
+    connection::{Connection, Endpoint, Subflow},
     family::copy_name,
 };
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque, ThisModule};
@@ -43,6 +43,16 @@ pub(crate) trait PathManager {
     /// The retransmission timer of a subflow has expired.
     fn subflow_timeout(connection: &Connection, subflow: &Subflow);
 
+    /// The peer has changed the priority of a subflow (MP_PRIO, RFC 8684 section 3.3.8).
+    fn subflow_priority(connection: &Connection, subflow: &Subflow);
+
+    /// The peer has announced an address, with a port or 0. Says whether to echo it: what is not
+    /// echoed, the peer announces again.
+    fn address_announced(connection: &Connection, address: Endpoint<'_>) -> bool;
+
+    /// The peer has withdrawn the addresses with these IDs; the core closes their subflows.
+    fn addresses_withdrawn(connection: &Connection, ids: &[u8]);
+
     /// May the peer open one more subflow? Asked more than once for each; the lock of the subflow
     /// is not held.
     fn accepts_subflow(connection: &Connection) -> bool;
@@ -67,6 +77,9 @@ impl Ops {
         ops.closed = Some(closed_callback::<P>);
         ops.subflow_established = Some(subflow_established_callback::<P>);
         ops.subflow_closed = Some(subflow_closed_callback::<P>);
+        ops.subflow_priority = Some(subflow_priority_callback::<P>);
+        ops.add_addr_received = Some(add_addr_received_callback::<P>);
+        ops.rm_addr_received = Some(rm_addr_received_callback::<P>);
         ops.subflow_rto = Some(subflow_rto_callback::<P>);
         ops.accept_new_subflow = Some(accept_new_subflow_callback::<P>);
         Self(Opaque::new(ops))
@@ -139,6 +152,35 @@ subflow_callbacks! {
     subflow_established_callback => subflow_established,
     subflow_closed_callback => subflow_closed,
     subflow_rto_callback => subflow_timeout,
+    subflow_priority_callback => subflow_priority,
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::add_addr_received`: the sockets and the address are valid.
+unsafe extern "C" fn add_addr_received_callback<P: PathManager>(
+    msk: *mut bindings::mptcp_sock,
+    _ssk: *const bindings::sock,
+    address: *const bindings::mptcp_addr_info,
+) -> bool {
+    // SAFETY: By the safety requirements.
+    P::address_announced(unsafe { Connection::from_raw(msk) }, unsafe {
+        Endpoint::from_raw(address)
+    })
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::rm_addr_received`: the socket and the list are valid.
+unsafe extern "C" fn rm_addr_received_callback<P: PathManager>(
+    msk: *mut bindings::mptcp_sock,
+    list: *const bindings::mptcp_rm_list,
+) {
+    // SAFETY: By the safety requirements.
+    let list = unsafe { &*list };
+    let ids = list.ids.get(..usize::from(list.nr)).unwrap_or(&list.ids);
+    // SAFETY: By the safety requirements.
+    P::addresses_withdrawn(unsafe { Connection::from_raw(msk) }, ids);
 }
 
 /// # Safety

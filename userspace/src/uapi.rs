@@ -18,8 +18,24 @@ pub mod cmd {
     /// sent; the fate of the subflow comes as an event.
     pub const SUBFLOW_CREATE: u8 = 2;
     /// Close a subflow, whoever opened it, the initial one included. Its nest
-    /// gives the id.
+    /// gives the id, or instead local-address, local-port, remote-address and
+    /// remote-port.
     pub const SUBFLOW_DESTROY: u8 = 3;
+    /// Ask the peer to use a subflow as backup only, or if the nest has no
+    /// backup, as any other. The nest gives the id as well. The request to the
+    /// peer is sent once and may be lost.
+    pub const SUBFLOW_SET: u8 = 4;
+    /// Announce a local address, and a port if it is not the one of the initial
+    /// subflow, to the peer, until the peer echoes it. The answer has the address
+    /// with the ID that the kernel gave it. EBUSY as long as the announcement before is
+    /// still to be sent.
+    pub const ANNOUNCE: u8 = 5;
+    /// Tell the peer that a local address is gone, by the id and the address (and
+    /// port) with which it was announced. The subflows of this host stay. EBUSY as
+    /// long as an announcement or a withdrawal is still to be sent.
+    pub const WITHDRAW: u8 = 6;
+    /// Get what the module has counted.
+    pub const STATS_GET: u8 = 7;
     /// A connection exists: the SYN/ACK of MP_CAPABLE has arrived (client) or
     /// the third ACK (server). No subflow can be added yet.
     pub const CREATED: u8 = 16;
@@ -35,6 +51,39 @@ pub mod cmd {
     /// retransmits are the values now in force. The SYN of a join reports its
     /// timeouts as well.
     pub const TIMEOUT: u8 = 21;
+    /// The peer asked to use a subflow as backup only, or no longer so (backup-peer).
+    pub const SUB_PRIORITY: u8 = 22;
+    /// The peer announced an address. It is echoed once a message for this event
+    /// is on its way to the listeners; else the peer announces it again.
+    pub const ADD_ADDR: u8 = 23;
+    /// The peer withdrew addresses, all IDs of one RM_ADDR. The kernel closes the
+    /// subflows to them.
+    pub const REM_ADDR: u8 = 24;
+    /// The highest command or event.
+    pub const MAX: u8 = 24;
+
+    /// The name of a command or event.
+    pub const fn name(number: u8) -> Option<&'static str> {
+        Some(match number {
+            CONN_GET => "conn-get",
+            SUBFLOW_CREATE => "subflow-create",
+            SUBFLOW_DESTROY => "subflow-destroy",
+            SUBFLOW_SET => "subflow-set",
+            ANNOUNCE => "announce",
+            WITHDRAW => "withdraw",
+            STATS_GET => "stats-get",
+            CREATED => "created",
+            ESTAB => "estab",
+            CLOSED => "closed",
+            SUB_ESTAB => "sub-estab",
+            SUB_CLOSED => "sub-closed",
+            TIMEOUT => "timeout",
+            SUB_PRIORITY => "sub-priority",
+            ADD_ADDR => "add-addr",
+            REM_ADDR => "rem-addr",
+            _ => return None,
+        })
+    }
 }
 
 /// A Multipath TCP connection.
@@ -55,8 +104,32 @@ pub mod connection {
     pub const SUBFLOW: u16 = 6;
     /// struct mptcp_info of linux/mptcp.h, as the socket option MPTCP_INFO gives.
     pub const INFO: u16 = 7;
+    /// An address that this host or the peer announces.
+    pub const ADDRESS: u16 = 8;
+    /// Address IDs that the peer withdraws, a byte each (RFC 8684 section 3.4.2).
+    pub const REMOTE_IDS: u16 = 9;
+    /// Owner of the socket, as seen in the user namespace of the network namespace.
+    pub const UID: u16 = 10;
+    /// Mark of the socket (SO_MARK); absent if it is 0.
+    pub const MARK: u16 = 11;
+    /// Interface that the socket is bound to (SO_BINDTODEVICE); absent if it is not bound.
+    pub const IFINDEX: u16 = 12;
+    /// Cookie of the socket (SO_COOKIE), unique as long as the host is up.
+    pub const COOKIE: u16 = 13;
     /// The highest attribute.
-    pub const MAX: u16 = 7;
+    pub const MAX: u16 = 13;
+}
+
+/// An address of one of the hosts.
+pub mod address {
+    /// Address ID (RFC 8684 section 3.4.1).
+    pub const ID: u16 = 1;
+    /// The address, 4 bytes for IPv4 or 16 for IPv6, network byte order.
+    pub const ADDRESS: u16 = 2;
+    /// TCP port; absent if it is the one of the initial subflow.
+    pub const PORT: u16 = 3;
+    /// The highest attribute.
+    pub const MAX: u16 = 3;
 }
 
 /// A subflow of a connection, seen from this host.
@@ -106,8 +179,44 @@ pub mod subflow {
     pub const SND_UNA: u16 = 20;
     /// struct tcp_info of linux/tcp.h, as the socket option TCP_INFO gives.
     pub const TCP_INFO: u16 = 21;
+    /// Bytes that were sent and are not acknowledged, the SYN and FIN included.
+    pub const UNACKED: u16 = 22;
+    /// The handshake of the subflow was completed.
+    pub const ESTABLISHED: u16 = 23;
+    /// Bytes of this host that the peer has acknowledged.
+    pub const BYTES_ACKED: u16 = 24;
+    /// Bytes of the peer that this host has received.
+    pub const BYTES_RECEIVED: u16 = 25;
+    /// The received MP_TCPRST said that the reason may pass (flag T, RFC 8684 section 3.6).
+    pub const RESET_TRANSIENT: u16 = 26;
+    /// Close with a RST instead of a FIN.
+    pub const RESET: u16 = 27;
     /// The highest attribute.
-    pub const MAX: u16 = 21;
+    pub const MAX: u16 = 27;
+}
+
+/// What the module has counted since it was loaded, in all network namespaces.
+pub mod stats {
+    /// Sockets that were given this path manager, those that listen included.
+    pub const ATTACHED: u16 = 1;
+    /// Those of them that are gone.
+    pub const RELEASED: u16 = 2;
+    /// An event or a command.
+    pub const OPERATION: u16 = 3;
+    /// The highest attribute.
+    pub const MAX: u16 = 3;
+}
+
+/// How often an event was sent or a command run.
+pub mod operation_stats {
+    /// Number of the event or command.
+    pub const OPERATION: u16 = 1;
+    /// Events sent because somebody listened, or commands that succeeded.
+    pub const DONE: u16 = 2;
+    /// Events lost for want of memory (their listeners got ENOBUFS), or commands refused.
+    pub const FAILED: u16 = 3;
+    /// The highest attribute.
+    pub const MAX: u16 = 3;
 }
 
 /// Multicast groups, one an event: indices into [`GROUPS`].
@@ -124,14 +233,23 @@ pub mod group {
     pub const SUB_CLOSED: usize = 4;
     /// Listeners of the event `timeout`.
     pub const TIMEOUT: usize = 5;
+    /// Listeners of the event `sub_priority`.
+    pub const SUB_PRIORITY: usize = 6;
+    /// Listeners of the event `add_addr`.
+    pub const ADD_ADDR: usize = 7;
+    /// Listeners of the event `rem_addr`.
+    pub const REM_ADDR: usize = 8;
 }
 
 /// Names of the multicast groups.
-pub const GROUPS: [&str; 6] = [
+pub const GROUPS: [&str; 9] = [
     "created",
     "estab",
     "closed",
     "sub_estab",
     "sub_closed",
     "timeout",
+    "sub_priority",
+    "add_addr",
+    "rem_addr",
 ];

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a connection is and does.
+
+use super::{find, CONNECTION_POLICY};
+use crate::{
+    event::{
+        put_connection, put_socket, put_subflow, put_timer, CONNECTION_SIZE, SOCKET_SIZE,
+        SUBFLOW_SIZE, TIMER_SIZE,
+    },
+    sys::{
+        attribute::PolicyTable,
+        connection::{Held, MptcpInfo, SubflowInfo, TcpInfo},
+        family::{Command, Dump},
+        message::Body,
+        request::{Cursor, Page, Request},
+    },
+    uapi::{cmd, connection, subflow},
+    PATH_MANAGER,
+};
+use kernel::prelude::*;
+
+/// What [`put_details`] writes.
+const DETAILS_SIZE: usize = SUBFLOW_SIZE + TIMER_SIZE + 8 + TcpInfo::SIZE + 4 + 8;
+
+/// Everything about a subflow, in a nest.
+fn put_details(body: &mut Body<'_>, info: &SubflowInfo, tcp: &TcpInfo) -> Result {
+    body.nest(connection::SUBFLOW, |body| {
+        put_subflow(body, info)?;
+        put_timer(body, info)?;
+        body.u32(subflow::SND_UNA, info.snd_una())?;
+        body.bytes(subflow::TCP_INFO, tcp.as_bytes())
+    })
+}
+
+/// What [`put_head`] writes.
+const HEAD_SIZE: usize = CONNECTION_SIZE + SOCKET_SIZE + 4 + 8 + 4 + MptcpInfo::SIZE + 4;
+
+/// Everything about a connection but its subflows.
+fn put_head(body: &mut Body<'_>, held: &Held) -> Result {
+    let info = held.info();
+    put_connection(body, &info)?;
+    put_socket(body, &info)?;
+    body.flag(connection::FALLBACK, info.fallback())?;
+    body.u8(connection::EXTRA_SUBFLOWS, info.extra_subflows())?;
+    body.bytes(connection::INFO, held.mptcp_info().as_bytes())
+}
+
+/// `conn-get`: a connection with its subflows.
+pub(crate) struct ConnGet;
+
+impl Command for ConnGet {
+    const CMD: u8 = cmd::CONN_GET;
+    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+
+    fn run(request: &Request<'_>) -> Result {
+        let (_, held) = find(request, &request.attributes())?;
+        // One to spare for each kind: the initial one, and one that joins meanwhile.
+        let subflows = usize::from(held.info().extra_subflows()).saturating_add(2);
+        let size = subflows
+            .saturating_mul(DETAILS_SIZE)
+            .saturating_add(HEAD_SIZE);
+        request.reply(size, |body| {
+            put_head(body, &held)?;
+            held.for_each_subflow(|info, tcp| put_details(body, info, tcp))
+        })
+    }
+}
+
+impl Dump for ConnGet {
+    const CMD: u8 = cmd::CONN_GET;
+
+    /// A connection whose subflows do not fit goes on in the next page, as a message of its own.
+    fn fill(page: &mut Page<'_>, cursor: &mut Cursor) -> Result {
+        let mut empty = true;
+        loop {
+            let before = *cursor;
+            let [_, _, skip, ..] = before;
+            let Some(held) = Held::next(page.net(), cursor, &PATH_MANAGER) else {
+                return Ok(());
+            };
+            let mut done: c_long = 0;
+            let mut cut = false;
+            let filled = page.message(|body| {
+                put_head(body, &held)?;
+                let mut position: c_long = 0;
+                let result = held.for_each_subflow(|info, tcp| {
+                    if position >= skip {
+                        put_details(body, info, tcp)?;
+                        done = done.saturating_add(1);
+                    }
+                    position = position.saturating_add(1);
+                    Ok(())
+                });
+                cut = result.is_err() && done > 0;
+                if cut {
+                    Ok(())
+                } else {
+                    result
+                }
+            });
+            match filled {
+                Ok(()) if !cut => {
+                    let [_, _, skip, ..] = cursor;
+                    *skip = 0;
+                    empty = false;
+                }
+                Ok(()) => {
+                    *cursor = before;
+                    let [_, _, skip, ..] = cursor;
+                    *skip = skip.saturating_add(done);
+                    return Ok(());
+                }
+                Err(error) => {
+                    *cursor = before;
+                    return if empty { Err(error) } else { Ok(()) };
+                }
+            }
+        }
+    }
+}
