@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use smapp::command::{Command, SubflowCreate};
+use smapp::command::{Command, SubflowCreate, SubflowDestroy};
 use smapp::controller::Fullmesh;
-use smapp::message::{Connection, Subflow};
+use smapp::message::{Address, Connection, Subflow};
 use smapp::netlink::{Messages, Request};
 use smapp::uapi::{VERSION, cmd, connection, subflow};
 use smapp::{
@@ -59,7 +59,19 @@ impl Backend for Writes {
         })
     }
 
-    fn subflow_destroy(&mut self, _: Token, _: SubflowId) -> Result<(), Error> {
+    fn subflow_destroy(&mut self, _: Token, _: &SubflowDestroy) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn subflow_set_backup(&mut self, _: Token, _: SubflowId, _: bool) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn announce(&mut self, _: Token, _: IpAddr, _: Option<u16>) -> Result<Address, Error> {
+        Err(Error::NoAnswer("announce"))
+    }
+
+    fn withdraw(&mut self, _: Token, _: &Address) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The seam between the engine and the kernel, real or simulated.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::{AddressChange, LocalAddress};
-use crate::command::SubflowCreate;
+use crate::command::{SubflowCreate, SubflowDestroy};
 use crate::error::Error;
 use crate::event::{Event, EventSet, SubflowId, Token};
-use crate::message::{Connection, Subflow};
+use crate::message::{Address, Connection, Subflow};
 
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant)] // nearly all inputs are events: no allocation for each
 pub enum Input {
     /// Something happened to a connection.
     Event(Event),
@@ -48,5 +50,25 @@ pub trait Backend {
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error>;
 
     /// Closes a subflow.
-    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error>;
+    fn subflow_destroy(&mut self, token: Token, subflow: &SubflowDestroy) -> Result<(), Error>;
+
+    /// Asks the peer to use a subflow as backup only, or no longer so.
+    fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error>;
+
+    /// Announces a local address to the peer, with a port unless it is the one
+    /// of the initial subflow; tells the number that it got.
+    fn announce(
+        &mut self,
+        token: Token,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error>;
+
+    /// Withdraws an address, as it was announced. Subflows stay.
+    fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error>;
 }

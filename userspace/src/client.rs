@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,14 @@ use neli::consts::socket::NlFamily;
 
 use crate::address::{self, Addresses, LocalAddress};
 use crate::backend::{Backend, Input};
-use crate::command::{Command, SubflowCreate};
+use crate::command::{Command, SubflowCreate, SubflowDestroy};
 use crate::error::{Errno, Error};
 use crate::event::{Event, EventSet, SubflowId, Token};
 use crate::family::{self, Family, Missing};
-use crate::message::{Connection, Subflow};
-use crate::netlink;
+use crate::message::{Address, Connection, Part, Subflow};
+use crate::netlink::{self, Attributes};
 use crate::socket::{Received, Socket};
+use crate::stats::Stats;
 
 const EVENTS: mio::Token = mio::Token(0);
 const ROUTE: mio::Token = mio::Token(1);
@@ -93,21 +95,40 @@ impl Client {
     /// Gets one connection.
     pub fn connection(&mut self, token: Token) -> Result<Connection, Error> {
         let mut found = None;
-        self.call(&Command::Connection(token), |connection| {
-            found = Some(connection)
+        self.call(&Command::Connection(token), |attributes| {
+            found = Some(Connection::decode(attributes)?);
+            Ok(())
         })?;
         found.ok_or(Error::NoAnswer("conn-get"))
     }
 
-    /// Sends a command and hands each connection of the answer to `each`.
-    fn call(&mut self, command: &Command, mut each: impl FnMut(Connection)) -> Result<(), Error> {
+    /// Gets what the module has counted since it was loaded.
+    pub fn stats(&mut self) -> Result<Stats, Error> {
+        let mut found = None;
+        self.call(&Command::Stats, |attributes| {
+            found = Some(Stats::decode(attributes)?);
+            Ok(())
+        })?;
+        found.ok_or(Error::NoAnswer("stats-get"))
+    }
+
+    /// Sends a command and hands each message of the answer to `each`.
+    fn call(
+        &mut self,
+        command: &Command,
+        mut each: impl FnMut(Attributes<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         self.seq = self.seq.wrapping_add(1);
         let request = command.encode(&mut self.request, self.family.id, self.seq);
         self.commands
             .call(command.name(), self.seq, request, |message| {
-                each(Connection::decode(message.generic()?.1)?);
-                Ok(())
+                each(message.generic()?.1)
             })
+    }
+
+    /// Sends a command that is answered by an acknowledgement only.
+    fn order(&mut self, command: &Command) -> Result<(), Error> {
+        self.call(command, |_| Ok(()))
     }
 
     fn watch(&self, fd: RawFd, token: mio::Token) -> Result<(), Error> {
@@ -304,10 +325,14 @@ impl Backend for Client {
     fn connections(&mut self) -> Result<Vec<Connection>, Error> {
         for _ in 0..DUMP_TRIES {
             let mut connections: Vec<Connection> = Vec::new();
-            let take = |next: Connection| match connections.last_mut() {
-                // One with many subflows comes in several messages.
-                Some(last) if last.token == next.token => last.subflows.extend(next.subflows),
-                _ => connections.push(next),
+            let take = |attributes: Attributes<'_>| {
+                let next = Connection::decode(attributes)?;
+                match connections.last_mut() {
+                    // One with many subflows comes in several messages.
+                    Some(last) if last.token == next.token => last.subflows.extend(next.subflows),
+                    _ => connections.push(next),
+                }
+                Ok(())
             };
             match self.call(&Command::Connections, take) {
                 Err(Error::DumpInterrupted) => continue,
@@ -337,13 +362,45 @@ impl Backend for Client {
 
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {
         let mut created = None;
-        self.call(&Command::SubflowCreate(token, *subflow), |c| {
-            created = c.subflows.first().copied()
+        self.call(&Command::SubflowCreate(token, *subflow), |attributes| {
+            created = Connection::decode(attributes)?.subflows.first().copied();
+            Ok(())
         })?;
         created.ok_or(Error::NoAnswer("subflow-create"))
     }
 
-    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
-        self.call(&Command::SubflowDestroy(token, id), |_| {})
+    fn subflow_destroy(&mut self, token: Token, subflow: &SubflowDestroy) -> Result<(), Error> {
+        self.order(&Command::SubflowDestroy(token, *subflow))
+    }
+
+    fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error> {
+        self.order(&Command::SubflowSet(token, id, backup))
+    }
+
+    fn announce(
+        &mut self,
+        token: Token,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error> {
+        let mut announced = None;
+        self.call(&Command::Announce(token, address, port), |attributes| {
+            Connection::decode_with(attributes, |part| {
+                if let Part::Address(address) = part {
+                    announced = Some(address);
+                }
+            })
+            .map(drop)
+        })?;
+        announced.ok_or(Error::NoAnswer("announce"))
+    }
+
+    fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error> {
+        self.order(&Command::Withdraw(token, *address))
     }
 }

@@ -110,6 +110,15 @@ impl<B: Backend, C: Controller> Engine<B, C> {
                 controller.subflow_closed(context, token, subflow);
             }
             Event::Timeout { subflow, .. } => controller.timeout(context, token, subflow),
+            Event::SubflowPriority { subflow, .. } => {
+                controller.subflow_priority(context, token, subflow);
+            }
+            Event::AddressAnnounced { address, .. } => {
+                controller.address_announced(context, token, address);
+            }
+            Event::AddressesWithdrawn { remote_ids, .. } => {
+                controller.addresses_withdrawn(context, token, *remote_ids);
+            }
         }
     }
 

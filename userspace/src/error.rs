@@ -19,6 +19,7 @@ impl Errno {
     pub const ENOENT: Self = Self(2);
     pub const ESRCH: Self = Self(3);
     pub const EACCES: Self = Self(13);
+    pub const EBUSY: Self = Self(16);
     pub const EINVAL: Self = Self(22);
     pub const ENOSPC: Self = Self(28);
     pub const EPIPE: Self = Self(32);

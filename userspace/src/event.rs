@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 use crate::error::Error;
-use crate::message::{Connection, Subflow};
+use crate::message::{Address, AddressIds, Connection, Owner, Part, Subflow};
 use crate::netlink::Attributes;
 use crate::uapi::{self, cmd};
 
@@ -84,17 +84,26 @@ pub enum EventKind {
     SubflowClosed,
     /// The retransmission timer of a subflow has expired.
     Timeout,
+    /// The peer has changed the priority of a subflow.
+    SubflowPriority,
+    /// The peer has announced an address.
+    AddressAnnounced,
+    /// The peer has withdrawn addresses.
+    AddressesWithdrawn,
 }
 
 impl EventKind {
     /// Every kind, in the order of the protocol's multicast groups.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Created,
         Self::Established,
         Self::Closed,
         Self::SubflowEstablished,
         Self::SubflowClosed,
         Self::Timeout,
+        Self::SubflowPriority,
+        Self::AddressAnnounced,
+        Self::AddressesWithdrawn,
     ];
 
     /// The word for it on the command line, in JSON and as a multicast group.
@@ -110,6 +119,9 @@ impl EventKind {
             cmd::SUB_ESTAB => Self::SubflowEstablished,
             cmd::SUB_CLOSED => Self::SubflowClosed,
             cmd::TIMEOUT => Self::Timeout,
+            cmd::SUB_PRIORITY => Self::SubflowPriority,
+            cmd::ADD_ADDR => Self::AddressAnnounced,
+            cmd::REM_ADDR => Self::AddressesWithdrawn,
             _ => return None,
         })
     }
@@ -126,7 +138,7 @@ impl FromStr for EventKind {
 
 /// The events that a program registers for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EventSet(u8);
+pub struct EventSet(u16);
 
 impl EventSet {
     /// Every event.
@@ -136,7 +148,7 @@ impl EventSet {
     pub const fn of(kinds: &[EventKind]) -> Self {
         let (mut bits, mut i) = (0, 0);
         while i < kinds.len() {
-            bits |= 1 << kinds[i] as u8;
+            bits |= 1 << kinds[i] as u16;
             i += 1;
         }
         Self(bits)
@@ -144,12 +156,12 @@ impl EventSet {
 
     /// This set and `kind`.
     pub const fn with(self, kind: EventKind) -> Self {
-        Self(self.0 | 1 << kind as u8)
+        Self(self.0 | 1 << kind as u16)
     }
 
     /// Whether `kind` is in the set.
     pub const fn contains(self, kind: EventKind) -> bool {
-        self.0 & 1 << kind as u8 != 0
+        self.0 & 1 << kind as u16 != 0
     }
 
     /// The kinds in the set.
@@ -160,7 +172,7 @@ impl EventSet {
     }
 }
 
-/// What happened to a connection or to one of its subflows.
+/// What happened to a connection, to one of its subflows or to the peer's addresses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)] // the fields are those of Connection
 pub enum Event {
@@ -169,6 +181,7 @@ pub enum Event {
         token: Token,
         server_side: bool,
         deny_join_id0: bool,
+        owner: Owner,
         subflow: Subflow,
     },
     /// See [`EventKind::Established`]; the subflow is the initial one.
@@ -186,17 +199,38 @@ pub enum Event {
         server_side: bool,
         subflow: Subflow,
     },
-    /// See [`EventKind::SubflowClosed`]; the subflow carries errno and reset reason.
+    /// See [`EventKind::SubflowClosed`]; the subflow carries errno, reset
+    /// reason, whether it was ever established, and its bytes.
     SubflowClosed {
         token: Token,
         server_side: bool,
         subflow: Subflow,
     },
-    /// See [`EventKind::Timeout`]; the subflow carries rto, backoff and retransmits.
+    /// See [`EventKind::Timeout`]; the subflow carries rto, backoff,
+    /// retransmits, soft errno and unacknowledged bytes.
     Timeout {
         token: Token,
         server_side: bool,
         subflow: Subflow,
+    },
+    /// See [`EventKind::SubflowPriority`]; the subflow carries backup_peer.
+    SubflowPriority {
+        token: Token,
+        server_side: bool,
+        subflow: Subflow,
+    },
+    /// See [`EventKind::AddressAnnounced`].
+    AddressAnnounced {
+        token: Token,
+        server_side: bool,
+        address: Address,
+    },
+    /// See [`EventKind::AddressesWithdrawn`]; the kernel closes the subflows
+    /// to these addresses.
+    AddressesWithdrawn {
+        token: Token,
+        server_side: bool,
+        remote_ids: AddressIds,
     },
 }
 
@@ -207,41 +241,72 @@ impl Event {
         let Some(kind) = EventKind::from_command(command) else {
             return Ok(None);
         };
-        let mut last = None;
-        let connection = Connection::decode_with(attributes, |subflow| last = Some(subflow))?;
-        let (token, server_side) = (connection.token, connection.server_side);
-        let deny_join_id0 = connection.deny_join_id0;
-        if kind == EventKind::Closed {
-            return Ok(Some(Self::Closed { token, server_side }));
-        }
-        let subflow = last.ok_or(Error::Absent("subflow"))?;
+        let (mut subflow, mut address, mut ids) = (None, None, None);
+        let connection = Connection::decode_with(attributes, |part| match part {
+            Part::Subflow(s) => subflow = Some(s),
+            Part::Address(a) => address = Some(a),
+            Part::RemoteIds(i) => ids = Some(i),
+        })?;
+        let Connection {
+            token,
+            server_side,
+            deny_join_id0,
+            owner,
+            ..
+        } = connection;
+        let subflow = subflow.ok_or(Error::Absent("subflow"));
         Ok(Some(match kind {
             EventKind::Created => Self::Created {
                 token,
                 server_side,
                 deny_join_id0,
-                subflow,
+                owner,
+                subflow: subflow?,
             },
             EventKind::Established => Self::Established {
                 token,
                 server_side,
                 deny_join_id0,
-                subflow,
+                subflow: subflow?,
             },
+            EventKind::Closed => Self::Closed { token, server_side },
             EventKind::SubflowEstablished => Self::SubflowEstablished {
                 token,
                 server_side,
-                subflow,
+                subflow: subflow?,
             },
-            EventKind::SubflowClosed => Self::SubflowClosed {
+            EventKind::SubflowClosed => {
+                let subflow = subflow?;
+                // A flag: here its absence says something.
+                let established = Some(subflow.established.unwrap_or(false));
+                Self::SubflowClosed {
+                    token,
+                    server_side,
+                    subflow: Subflow {
+                        established,
+                        ..subflow
+                    },
+                }
+            }
+            EventKind::Timeout => Self::Timeout {
                 token,
                 server_side,
-                subflow,
+                subflow: subflow?,
             },
-            EventKind::Timeout | EventKind::Closed => Self::Timeout {
+            EventKind::SubflowPriority => Self::SubflowPriority {
                 token,
                 server_side,
-                subflow,
+                subflow: subflow?,
+            },
+            EventKind::AddressAnnounced => Self::AddressAnnounced {
+                token,
+                server_side,
+                address: address.ok_or(Error::Absent("address"))?,
+            },
+            EventKind::AddressesWithdrawn => Self::AddressesWithdrawn {
+                token,
+                server_side,
+                remote_ids: ids.ok_or(Error::Absent("remote-ids"))?,
             },
         }))
     }
@@ -255,42 +320,64 @@ impl Event {
             Self::SubflowEstablished { .. } => EventKind::SubflowEstablished,
             Self::SubflowClosed { .. } => EventKind::SubflowClosed,
             Self::Timeout { .. } => EventKind::Timeout,
+            Self::SubflowPriority { .. } => EventKind::SubflowPriority,
+            Self::AddressAnnounced { .. } => EventKind::AddressAnnounced,
+            Self::AddressesWithdrawn { .. } => EventKind::AddressesWithdrawn,
         }
     }
 
     /// The connection that it is about.
     pub fn token(&self) -> Token {
-        match self {
-            Self::Created { token, .. }
-            | Self::Established { token, .. }
-            | Self::Closed { token, .. }
-            | Self::SubflowEstablished { token, .. }
-            | Self::SubflowClosed { token, .. }
-            | Self::Timeout { token, .. } => *token,
-        }
+        self.connection().0
     }
 
     /// Whether this host accepted the connection.
     pub fn server_side(&self) -> bool {
-        match self {
-            Self::Created { server_side, .. }
-            | Self::Established { server_side, .. }
-            | Self::Closed { server_side, .. }
-            | Self::SubflowEstablished { server_side, .. }
-            | Self::SubflowClosed { server_side, .. }
-            | Self::Timeout { server_side, .. } => *server_side,
+        self.connection().1
+    }
+
+    fn connection(&self) -> (Token, bool) {
+        match *self {
+            Self::Created {
+                token, server_side, ..
+            }
+            | Self::Established {
+                token, server_side, ..
+            }
+            | Self::Closed { token, server_side }
+            | Self::SubflowEstablished {
+                token, server_side, ..
+            }
+            | Self::SubflowClosed {
+                token, server_side, ..
+            }
+            | Self::Timeout {
+                token, server_side, ..
+            }
+            | Self::SubflowPriority {
+                token, server_side, ..
+            }
+            | Self::AddressAnnounced {
+                token, server_side, ..
+            }
+            | Self::AddressesWithdrawn {
+                token, server_side, ..
+            } => (token, server_side),
         }
     }
 
-    /// The subflow that it is about; none if the connection is over.
+    /// The subflow that it is about, if it is about one.
     pub fn subflow(&self) -> Option<&Subflow> {
         match self {
             Self::Created { subflow, .. }
             | Self::Established { subflow, .. }
             | Self::SubflowEstablished { subflow, .. }
             | Self::SubflowClosed { subflow, .. }
-            | Self::Timeout { subflow, .. } => Some(subflow),
-            Self::Closed { .. } => None,
+            | Self::Timeout { subflow, .. }
+            | Self::SubflowPriority { subflow, .. } => Some(subflow),
+            Self::Closed { .. }
+            | Self::AddressAnnounced { .. }
+            | Self::AddressesWithdrawn { .. } => None,
         }
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Connections and subflows, as events and answers carry them.
+//! Connections, subflows and addresses, as events and answers carry them.
 //!
 //! The fields are those of `spec/smapp_pm.yaml`, with the same names. Unknown
 //! attributes are ignored, of a repeated one the last counts.
@@ -7,13 +7,13 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::error::{Errno, Error};
 use crate::event::{AddressId, IfIndex, SubflowId, Token};
 use crate::info::{MptcpInfo, TcpInfo};
 use crate::netlink::Attributes;
-use crate::uapi::{connection, subflow};
+use crate::uapi::{address, connection, subflow};
 
 /// TCP state of a subflow, as in `linux/tcp_states.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +94,20 @@ pub struct Subflow {
     /// Reason code of a received MP_TCPRST (RFC 8684 section 3.6).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_reason: Option<u8>,
+    /// The received MP_TCPRST said that the reason may pass.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reset_transient: bool,
+    /// Whether the handshake was ever completed; told once the subflow has closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub established: Option<bool>,
+    /// Bytes of this host that the peer has acknowledged; told once the
+    /// subflow has closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_acked: Option<u64>,
+    /// Bytes of the peer that this host has received; told once the subflow
+    /// has closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_received: Option<u64>,
     /// Retransmission timeout in microseconds, backoff included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rto: Option<u32>,
@@ -103,6 +117,9 @@ pub struct Subflow {
     /// Timeouts in a row without an acknowledgement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u8>,
+    /// Bytes in flight: sent and not acknowledged, SYN and FIN included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unacked: Option<u32>,
     /// First unacknowledged TCP sequence number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snd_una: Option<u32>,
@@ -131,9 +148,14 @@ impl Default for Subflow {
             errno: None,
             errno_soft: None,
             reset_reason: None,
+            reset_transient: false,
+            established: None,
+            bytes_acked: None,
+            bytes_received: None,
             rto: None,
             backoff: None,
             retransmits: None,
+            unacked: None,
             snd_una: None,
             tcp_info: None,
         }
@@ -174,9 +196,14 @@ impl Subflow {
                 subflow::ERRNO => s.errno = Some(Errno(a.u32()?)),
                 subflow::ERRNO_SOFT => s.errno_soft = Some(Errno(a.u32()?)),
                 subflow::RESET_REASON => s.reset_reason = Some(a.u8()?),
+                subflow::RESET_TRANSIENT => s.reset_transient = true,
+                subflow::ESTABLISHED => s.established = Some(true),
+                subflow::BYTES_ACKED => s.bytes_acked = Some(a.u64()?),
+                subflow::BYTES_RECEIVED => s.bytes_received = Some(a.u64()?),
                 subflow::RTO => s.rto = Some(a.u32()?),
                 subflow::BACKOFF => s.backoff = Some(a.u8()?),
                 subflow::RETRANSMITS => s.retransmits = Some(a.u8()?),
+                subflow::UNACKED => s.unacked = Some(a.u32()?),
                 subflow::SND_UNA => s.snd_una = Some(a.u32()?),
                 subflow::TCP_INFO => s.tcp_info = Some(TcpInfo::decode(a.payload)),
                 _ => {}
@@ -185,6 +212,102 @@ impl Subflow {
         s.id = id.ok_or(Error::Absent("subflow id"))?;
         Ok(s)
     }
+}
+
+/// An address that one of the hosts announces to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Address {
+    /// Its number (RFC 8684 section 3.4.1).
+    pub id: AddressId,
+    /// The address.
+    pub address: IpAddr,
+    /// TCP port; none if it is the one of the initial subflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl Address {
+    /// Reads the nest of an address.
+    pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
+        let (mut id, mut value, mut port) = (None, None, None);
+        for attribute in attributes {
+            let a = attribute?;
+            match a.kind {
+                address::ID => id = Some(AddressId(a.u8()?)),
+                address::ADDRESS => value = Some(a.address()?),
+                address::PORT => port = Some(a.port()?),
+                _ => {}
+            }
+        }
+        Ok(Self {
+            id: id.ok_or(Error::Absent("address id"))?,
+            address: value.ok_or(Error::Absent("address"))?,
+            port,
+        })
+    }
+}
+
+impl fmt::Display for Address {
+    /// `id 1 10.0.2.1`, with the port behind a colon if there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "id {} ", self.id)?;
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+/// A set of address IDs; there are no more than 256.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressIds([u64; 4]);
+
+impl AddressIds {
+    /// The IDs in the set, in ascending order.
+    pub fn iter(self) -> impl Iterator<Item = AddressId> {
+        (0..=u8::MAX)
+            .map(AddressId)
+            .filter(move |&id| self.contains(id))
+    }
+
+    /// Whether `id` is in the set.
+    pub fn contains(self, AddressId(id): AddressId) -> bool {
+        self.0[usize::from(id / 64)] & 1 << (id % 64) != 0
+    }
+}
+
+impl FromIterator<AddressId> for AddressIds {
+    fn from_iter<I: IntoIterator<Item = AddressId>>(ids: I) -> Self {
+        let mut set = Self::default();
+        for AddressId(id) in ids {
+            set.0[usize::from(id / 64)] |= 1 << (id % 64);
+        }
+        set
+    }
+}
+
+impl Serialize for AddressIds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// The socket of the application, as far as a policy may ask. What the message
+/// does not say is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Owner {
+    /// User, as seen in the user namespace of the network namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// `SO_MARK`; none if it is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// `SO_BINDTODEVICE`; none if it is not bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<IfIndex>,
+    /// `SO_COOKIE`, unique as long as the host is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
 }
 
 /// A Multipath TCP connection.
@@ -200,6 +323,9 @@ pub struct Connection {
     pub fallback: bool,
     /// Subflows beside the initial one, those still being set up included.
     pub extra_subflows: u8,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: Owner,
     /// What Multipath TCP knows of the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<MptcpInfo>,
@@ -214,10 +340,9 @@ impl Connection {
     /// no subflow any more.
     pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
         let mut subflows = Vec::new();
-        let connection = Self::decode_with(attributes, |subflow| {
-            if subflow.state != Some(TcpState::CLOSE) {
-                subflows.push(subflow);
-            }
+        let connection = Self::decode_with(attributes, |part| match part {
+            Part::Subflow(s) if s.state != Some(TcpState::CLOSE) => subflows.push(s),
+            _ => {}
         })?;
         Ok(Self {
             subflows,
@@ -225,10 +350,10 @@ impl Connection {
         })
     }
 
-    /// Reads a connection, hands each subflow to `each` instead of keeping it.
+    /// Reads a connection, hands its parts to `each` instead of keeping them.
     pub(crate) fn decode_with(
         attributes: Attributes<'_>,
-        mut each: impl FnMut(Subflow),
+        mut each: impl FnMut(Part),
     ) -> Result<Self, Error> {
         let mut c = Self::default();
         let mut token = None;
@@ -240,7 +365,16 @@ impl Connection {
                 connection::DENY_JOIN_ID0 => c.deny_join_id0 = true,
                 connection::FALLBACK => c.fallback = true,
                 connection::EXTRA_SUBFLOWS => c.extra_subflows = a.u8()?,
-                connection::SUBFLOW => each(Subflow::decode(a.nest())?),
+                connection::UID => c.owner.uid = Some(a.u32()?),
+                connection::MARK => c.owner.mark = Some(a.u32()?),
+                connection::IFINDEX => c.owner.ifindex = Some(IfIndex(a.u32()?)),
+                connection::COOKIE => c.owner.cookie = Some(a.u64()?),
+                connection::SUBFLOW => each(Part::Subflow(Subflow::decode(a.nest())?)),
+                connection::ADDRESS => each(Part::Address(Address::decode(a.nest())?)),
+                connection::REMOTE_IDS => {
+                    let ids = a.payload.iter().copied().map(AddressId);
+                    each(Part::RemoteIds(ids.collect()));
+                }
                 connection::INFO => c.info = Some(MptcpInfo::decode(a.payload)),
                 _ => {}
             }
@@ -260,4 +394,12 @@ impl Connection {
         let initial = self.subflows.iter().find(|subflow| subflow.initial);
         initial.or_else(|| self.subflows.iter().find(|subflow| subflow.active))
     }
+}
+
+/// What a message about a connection carries beside its own attributes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    Subflow(Subflow),
+    Address(Address),
+    RemoteIds(AddressIds),
 }

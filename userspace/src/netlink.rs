@@ -171,6 +171,11 @@ impl<'a> Attribute<'a> {
         self.array().map(u32::from_ne_bytes)
     }
 
+    /// A 64-bit number in host byte order.
+    pub fn u64(&self) -> Result<u64, Error> {
+        self.array().map(u64::from_ne_bytes)
+    }
+
     /// An IPv4 or IPv6 address, told apart by its length; an IPv4 address
     /// mapped into IPv6 is IPv4.
     pub fn address(&self) -> Result<IpAddr, Error> {
@@ -289,6 +294,14 @@ impl<'a> Request<'a> {
         match address {
             IpAddr::V4(a) => self.attribute(kind, &a.octets()),
             IpAddr::V6(a) => self.attribute(kind, &a.octets()),
+        }
+    }
+
+    /// Adds a flag, if it is set.
+    pub fn flag(self, kind: u16, set: bool) -> Self {
+        match set {
+            true => self.attribute(kind, &[]),
+            false => self,
         }
     }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use crate::address::{AddressChange, LocalAddress};
 use crate::backend::{Backend, Input};
-use crate::command::{Command, SubflowCreate};
+use crate::command::{Command, SubflowCreate, SubflowDestroy};
 use crate::error::{Errno, Error};
-use crate::event::{Event, EventSet, SubflowId, Token};
-use crate::message::{Connection, Subflow, TcpState};
+use crate::event::{AddressId, Event, EventSet, SubflowId, Token};
+use crate::message::{Address, AddressIds, Connection, Subflow, TcpState};
 
 /// How a subflow fares that is opened from a local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub struct Sim {
     connections: BTreeMap<Token, Connection>,
     established: BTreeSet<Token>,
     addresses: Vec<LocalAddress>,
+    announced: Vec<IpAddr>,
     paths: BTreeMap<IpAddr, Outcome>,
     commands: Vec<(Duration, Command)>,
     count: u32,
@@ -60,6 +61,7 @@ impl Sim {
             connections: BTreeMap::new(),
             established: BTreeSet::new(),
             addresses: Vec::new(),
+            announced: Vec::new(),
             paths: BTreeMap::new(),
             commands: Vec::new(),
             count: 0,
@@ -112,6 +114,7 @@ impl Sim {
             token,
             server_side,
             deny_join_id0,
+            owner,
             ..
         } = connection;
         let connection = Connection {
@@ -123,6 +126,7 @@ impl Sim {
             token,
             server_side,
             deny_join_id0,
+            owner,
             subflow,
         });
     }
@@ -169,6 +173,53 @@ impl Sim {
             .map(|s| s.id)
         {
             self.remove(token, id, errno);
+        }
+    }
+
+    /// The peer asks to use the subflow from `local` as backup only, or no longer so.
+    pub fn subflow_priority(&mut self, token: Token, local: IpAddr, backup: bool) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let server_side = connection.server_side;
+        let mut subflows = connection.subflows.iter_mut();
+        if let Some(subflow) = subflows.find(|s| s.local_address == local) {
+            subflow.backup_peer = backup;
+            let subflow = *subflow;
+            self.emit(Event::SubflowPriority {
+                token,
+                server_side,
+                subflow,
+            });
+        }
+    }
+
+    /// The peer announces an address.
+    pub fn address_announced(&mut self, token: Token, address: Address) {
+        if let Some(connection) = self.connections.get(&token) {
+            self.emit(Event::AddressAnnounced {
+                token,
+                server_side: connection.server_side,
+                address,
+            });
+        }
+    }
+
+    /// The peer withdraws addresses: the kernel closes the subflows to them.
+    pub fn addresses_withdrawn(&mut self, token: Token, remote_ids: AddressIds) {
+        let Some(connection) = self.connections.get(&token) else {
+            return;
+        };
+        let subflows = connection.subflows.iter();
+        let to_them = subflows.filter(|s| remote_ids.contains(s.remote_id));
+        let closing: Vec<_> = to_them.map(|s| s.id).collect();
+        self.emit(Event::AddressesWithdrawn {
+            token,
+            server_side: connection.server_side,
+            remote_ids,
+        });
+        for id in closing {
+            self.remove(token, id, Errno(0));
         }
     }
 
@@ -314,11 +365,7 @@ impl Backend for Sim {
     fn subflow_create(&mut self, token: Token, create: &SubflowCreate) -> Result<Subflow, Error> {
         let command = Command::SubflowCreate(token, *create);
         self.commands.push((self.now, command));
-        let refused = |errno| Error::Refused {
-            command: command.name(),
-            errno,
-            message: None,
-        };
+        let refused = |errno| refused(&command, errno);
         if let Some(errno) = self.refusal(token, create) {
             return Err(refused(errno));
         }
@@ -347,6 +394,8 @@ impl Backend for Sim {
             local_port: 40000 + id.0 as u16,
             remote_address: create.remote().ip(),
             remote_port: create.remote().port(),
+            remote_id: create.remote_address_id().unwrap_or_default(),
+            backup: create.is_backup(),
             active: true,
             state: Some(TcpState::SYN_SENT),
             ..Subflow::default()
@@ -357,19 +406,78 @@ impl Backend for Sim {
         Ok(subflow)
     }
 
-    fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
-        let command = Command::SubflowDestroy(token, id);
+    fn subflow_destroy(&mut self, token: Token, destroy: &SubflowDestroy) -> Result<(), Error> {
+        let command = Command::SubflowDestroy(token, *destroy);
         self.commands.push((self.now, command));
-        match self.remove(token, id, Errno(0)) {
-            true => Ok(()),
-            false => {
-                let (command, errno) = (command.name(), Errno::ESRCH);
-                Err(Error::Refused {
-                    command,
-                    errno,
-                    message: None,
-                })
-            }
+        let connection = self.connections.get(&token);
+        let found = connection.and_then(|c| c.subflows.iter().find(|s| destroy.is(s)));
+        match found.map(|s| s.id) {
+            Some(id) if self.remove(token, id, Errno(0)) => Ok(()),
+            _ => Err(refused(&command, Errno::ESRCH)),
         }
+    }
+
+    fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error> {
+        let command = Command::SubflowSet(token, id, backup);
+        self.commands.push((self.now, command));
+        let connection = self.connections.get_mut(&token);
+        let found = connection.and_then(|c| c.subflows.iter_mut().find(|s| s.id == id));
+        match found {
+            Some(subflow) => {
+                subflow.backup = backup;
+                Ok(())
+            }
+            None => Err(refused(&command, Errno::ESRCH)),
+        }
+    }
+
+    fn announce(
+        &mut self,
+        token: Token,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error> {
+        let command = Command::Announce(token, address, port);
+        self.commands.push((self.now, command));
+        if !self.connections.contains_key(&token) {
+            return Err(refused(&command, Errno::ESRCH));
+        }
+        if !self.established.contains(&token) {
+            return Err(refused(&command, Errno::ENOTCONN));
+        }
+        // An ID per address, of the host instead of the connection: simpler, and as unique.
+        let known = self.announced.iter().position(|&a| a == address);
+        let at = known.unwrap_or_else(|| {
+            self.announced.push(address);
+            self.announced.len() - 1
+        });
+        let id = u8::try_from(at + 1).map_err(|_| refused(&command, Errno::ENOSPC))?;
+        Ok(Address {
+            id: AddressId(id),
+            address,
+            port,
+        })
+    }
+
+    fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error> {
+        let command = Command::Withdraw(token, *address);
+        self.commands.push((self.now, command));
+        match self.connections.contains_key(&token) {
+            true => Ok(()),
+            false => Err(refused(&command, Errno::ESRCH)),
+        }
+    }
+}
+
+fn refused(command: &Command, errno: Errno) -> Error {
+    Error::Refused {
+        command: command.name(),
+        errno,
+        message: None,
     }
 }

@@ -7,13 +7,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Event, SubflowId, Token};
-use crate::message::{Connection, Subflow, TcpState};
+use crate::event::{AddressId, Event, SubflowId, Token};
+use crate::message::{Address, Connection, Owner, Subflow, TcpState};
 
 #[derive(Clone, Debug, Default)]
 struct Entry {
     connection: Connection,
     established: bool,
+    /// What the peer has announced: as many as there are IDs at most.
+    remote_addresses: BTreeMap<AddressId, Address>,
 }
 
 /// The live connections by token.
@@ -29,6 +31,12 @@ impl Table {
         self.0.values().map(|entry| &entry.connection)
     }
 
+    /// What the peer of a connection has announced, by ID.
+    pub fn remote_addresses(&self, token: Token) -> impl Iterator<Item = &Address> {
+        let entry = self.0.get(&token).into_iter();
+        entry.flat_map(|entry| entry.remote_addresses.values())
+    }
+
     /// Takes in a connection that was listed.
     pub fn insert(&mut self, connection: Connection) {
         let joined = |s: &Subflow| !s.initial && s.state == Some(TcpState::ESTABLISHED);
@@ -38,6 +46,7 @@ impl Table {
             Entry {
                 connection,
                 established,
+                ..Entry::default()
             },
         );
     }
@@ -73,6 +82,28 @@ impl Table {
                     known.backoff = subflow.backoff;
                     known.retransmits = subflow.retransmits;
                     known.errno_soft = subflow.errno_soft;
+                    known.unacked = subflow.unacked;
+                    true
+                })
+            }
+            Event::SubflowPriority { token, subflow, .. } => {
+                let known = self.find(token, subflow.id);
+                known.is_some_and(|known| {
+                    let before = std::mem::replace(&mut known.backup_peer, subflow.backup_peer);
+                    before != subflow.backup_peer
+                })
+            }
+            Event::AddressAnnounced { address, .. } => {
+                let known = &mut self.open(event).remote_addresses;
+                known.insert(address.id, address) != Some(address)
+            }
+            Event::AddressesWithdrawn {
+                token, remote_ids, ..
+            } => {
+                // News even if the announcement came before this table was there.
+                self.0.get_mut(&token).is_some_and(|entry| {
+                    let known = &mut entry.remote_addresses;
+                    known.retain(|id, _| !remote_ids.contains(*id));
                     true
                 })
             }
@@ -125,6 +156,14 @@ impl Table {
                         server_side,
                         subflow,
                     });
+                } else if known.subflow(subflow.id).map(|s| s.backup_peer)
+                    == Some(!subflow.backup_peer)
+                {
+                    events.push(Event::SubflowPriority {
+                        token,
+                        server_side,
+                        subflow,
+                    });
                 }
             }
         }
@@ -149,20 +188,24 @@ impl Table {
     /// The entry of a connection, made from `event` if it has none: a listener
     /// may have registered for fewer events, or have started in their midst.
     fn open(&mut self, event: &Event) -> &mut Entry {
-        let deny = match *event {
-            Event::Created { deny_join_id0, .. } | Event::Established { deny_join_id0, .. } => {
-                deny_join_id0
-            }
-            _ => false,
+        let (deny_join_id0, owner) = match *event {
+            Event::Created {
+                deny_join_id0,
+                owner,
+                ..
+            } => (deny_join_id0, owner),
+            Event::Established { deny_join_id0, .. } => (deny_join_id0, Owner::default()),
+            _ => (false, Owner::default()),
         };
         self.0.entry(event.token()).or_insert_with(|| Entry {
             connection: Connection {
                 token: event.token(),
                 server_side: event.server_side(),
-                deny_join_id0: deny,
+                deny_join_id0,
+                owner,
                 ..Connection::default()
             },
-            established: false,
+            ..Entry::default()
         })
     }
 

@@ -3,15 +3,16 @@
 //! events were lost.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use smapp::command::SubflowCreate;
-use smapp::message::{Connection, Subflow};
+use smapp::message::{Address, AddressIds, Connection, Owner, Subflow};
 use smapp::sim::{Outcome, Sim};
 use smapp::{
-    Backend, Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex, Input,
+    AddressId, Backend, Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex,
+    Input,
 };
 use smapp::{LocalAddress, Token};
 
@@ -68,6 +69,21 @@ impl Controller for Recorder {
             &format!("sub_closed({:?})", subflow.errno.map(|e| e.0)),
             token,
         );
+    }
+
+    fn subflow_priority(&mut self, _: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        self.note(&format!("sub_priority({})", subflow.backup_peer), token);
+    }
+
+    fn address_announced(&mut self, context: &mut Context<'_>, token: Token, address: &Address) {
+        let known = context.remote_addresses(token).count();
+        self.note(&format!("add_addr({}, {known} known)", address.id), token);
+    }
+
+    fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, ids: AddressIds) {
+        let known = context.remote_addresses(token).count();
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        self.note(&format!("rem_addr({ids:?}, {known} known)"), token);
     }
 
     fn timer(&mut self, context: &mut Context<'_>, token: Token) {
@@ -178,6 +194,7 @@ fn an_event_that_the_listing_has_overtaken_is_not_told() {
             token,
             server_side,
             deny_join_id0,
+            owner: Owner::default(),
             subflow,
         },
         Event::SubflowClosed {
@@ -381,5 +398,80 @@ fn only_what_was_registered_for_is_told() {
         log.take(),
         ["closed"],
         "the end of a known connection always comes"
+    );
+}
+
+/// An address of the peer.
+fn remote(id: u8) -> Address {
+    Address {
+        id: AddressId(id),
+        address: IpAddr::from([10, 0, 4, id]),
+        port: None,
+    }
+}
+
+#[test]
+fn the_peers_addresses_are_kept_until_they_are_withdrawn() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| {
+        open(sim, TOKEN);
+        for id in [1, 2, 3, 3] {
+            sim.address_announced(TOKEN, remote(id));
+        }
+    });
+    at(&mut sim, 2, |sim| {
+        let ids = [1, 3, 200].map(AddressId).into_iter().collect();
+        sim.addresses_withdrawn(TOKEN, ids);
+    });
+    assert_eq!(
+        run(sim, None),
+        [
+            "created 7",
+            "estab 7",
+            "add_addr(1, 1 known) 7",
+            "add_addr(2, 2 known) 7",
+            "add_addr(3, 3 known) 7",
+            "rem_addr([1, 3, 200], 1 known) 7",
+        ]
+    );
+}
+
+#[test]
+fn every_number_of_an_address_is_kept_once() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| {
+        open(sim, TOKEN);
+        for _ in 0..2 {
+            (0..=u8::MAX).for_each(|id| sim.address_announced(TOKEN, remote(id)));
+        }
+    });
+    let told = run(sim, None);
+    assert_eq!(told.len(), 2 + 256, "what is known is no news");
+    assert_eq!(told.last().unwrap(), "add_addr(255, 256 known) 7");
+}
+
+#[test]
+fn a_priority_is_told_once_and_after_a_loss() {
+    let mut sim = sim();
+    at(&mut sim, 1, |sim| {
+        open(sim, TOKEN);
+        for backup in [true, true, false] {
+            sim.subflow_priority(TOKEN, client().ip(), backup);
+        }
+        sim.lose_events(true);
+    });
+    at(&mut sim, 2, |sim| {
+        sim.subflow_priority(TOKEN, client().ip(), true);
+    });
+    at(&mut sim, 3, |sim| sim.lose_events(false));
+    assert_eq!(
+        run(sim, None),
+        [
+            "created 7",
+            "estab 7",
+            "sub_priority(true) 7",
+            "sub_priority(false) 7",
+            "sub_priority(true) 7",
+        ]
     );
 }

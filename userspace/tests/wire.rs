@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 
-use smapp::command::{Command, SubflowCreate};
-use smapp::message::{Connection, Subflow, TcpState};
+use smapp::command::{Command, SubflowCreate, SubflowDestroy};
+use smapp::message::{Address, Connection, Owner, Subflow, TcpState};
 use smapp::netlink::{Attributes, Message, Messages, Request};
-use smapp::uapi::{VERSION, cmd, connection, subflow};
-use smapp::{AddressId, Errno, Error, Event, EventKind, IfIndex, SubflowId, TcpInfo, Token};
+use smapp::uapi::{VERSION, cmd, connection, operation_stats, stats, subflow};
+use smapp::{AddressId, Errno, Error, Event, EventKind, IfIndex, Stats, SubflowId, TcpInfo, Token};
 
 const FAMILY: u16 = 0x20;
 const TOKEN: Token = Token(0x1a2b_3c4d);
@@ -50,6 +50,67 @@ const TIMEOUT_V6: [u8; 128] = [
     5, 0, 19, 0,  2, 0, 0, 0,                               // retransmits
 ];
 
+/// `add_addr` with a port, over IPv6.
+#[rustfmt::skip]
+const ADD_ADDR_V6: [u8; 68] = [
+    68, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    23, 1, 0, 0,
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+    40, 0, 8, 0x80,                                         // address
+    5, 0, 1, 0,  9, 0, 0, 0,                                // id
+    20, 0, 2, 0,  0xfd, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    6, 0, 3, 0,  0x1f, 0x90, 0, 0,                          // port 8080
+];
+
+/// `rem_addr` with three IDs.
+#[rustfmt::skip]
+const REM_ADDR: [u8; 36] = [
+    36, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    24, 1, 0, 0,
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+    7, 0, 9, 0,  9, 1, 255, 0,                              // remote-ids
+];
+
+/// `created` by user 1000, with a mark, bound to an interface.
+#[rustfmt::skip]
+const CREATED: [u8; 76] = [
+    76, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    16, 1, 0, 0,
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+    8, 0, 10, 0,  0xe8, 3, 0, 0,                            // uid
+    8, 0, 11, 0,  7, 0, 0, 0,                               // mark
+    8, 0, 12, 0,  3, 0, 0, 0,                               // ifindex
+    12, 0, 13, 0,  1, 0, 0, 0, 0, 0, 0, 0x80,               // cookie
+    12, 0, 6, 0x80,  8, 0, 1, 0,  0, 0, 0, 0,               // subflow, id
+];
+
+/// `sub_closed` of a subflow that was established, reset for a while.
+#[rustfmt::skip]
+const SUB_CLOSED_RESET: [u8; 92] = [
+    92, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    20, 1, 0, 0,
+    8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+    64, 0, 6, 0x80,
+    8, 0, 1, 0,  2, 0, 0, 0,
+    8, 0, 15, 0,  113, 0, 0, 0,                             // errno-soft
+    5, 0, 16, 0,  2, 0, 0, 0,                               // reset-reason
+    4, 0, 26, 0,                                            // reset-transient
+    8, 0, 22, 0,  5, 0, 0, 0,                               // unacked
+    4, 0, 23, 0,                                            // established
+    12, 0, 24, 0,  0, 0, 0, 0, 1, 0, 0, 0,                  // bytes-acked
+    8, 0, 99, 0,  0, 0, 0, 0,                               // of a later kernel
+];
+
+/// Every golden message.
+const GOLDEN: [&[u8]; 6] = [
+    &SUB_CLOSED_V4,
+    &TIMEOUT_V6,
+    &ADD_ADDR_V6,
+    &REM_ADDR,
+    &CREATED,
+    &SUB_CLOSED_RESET,
+];
+
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -85,6 +146,7 @@ fn an_ipv4_event_is_read() {
         ifindex: Some(IfIndex(3)),
         errno: Some(Errno::ECONNREFUSED),
         reset_reason: Some(3),
+        established: Some(false),
         ..Subflow::default()
     };
     assert_eq!(
@@ -122,6 +184,80 @@ fn an_ipv6_event_is_read() {
 }
 
 #[test]
+fn an_announced_address_is_read() {
+    let expected = Address {
+        id: AddressId(9),
+        address: address("fd00:3::1"),
+        port: Some(8080),
+    };
+    let Some(Event::AddressAnnounced { token, address, .. }) = event(&ADD_ADDR_V6).unwrap() else {
+        panic!("not add_addr");
+    };
+    assert_eq!((token, address), (TOKEN, expected));
+    assert_eq!(address.to_string(), "id 9 [fd00:3::1]:8080");
+}
+
+#[test]
+fn withdrawn_addresses_are_read() {
+    let Some(Event::AddressesWithdrawn { remote_ids, .. }) = event(&REM_ADDR).unwrap() else {
+        panic!("not rem_addr");
+    };
+    let ids: Vec<_> = remote_ids.iter().map(|id| id.0).collect();
+    assert_eq!(ids, [1, 9, 255]);
+    assert!(remote_ids.contains(AddressId(9)) && !remote_ids.contains(AddressId(2)));
+}
+
+#[test]
+fn the_owner_of_a_connection_is_read() {
+    let Some(Event::Created { owner, .. }) = event(&CREATED).unwrap() else {
+        panic!("not created");
+    };
+    let expected = Owner {
+        uid: Some(1000),
+        mark: Some(7),
+        ifindex: Some(IfIndex(3)),
+        cookie: Some(1 << 63 | 1),
+    };
+    assert_eq!(owner, expected);
+}
+
+#[test]
+fn the_fate_of_a_subflow_is_read() {
+    let closed = event(&SUB_CLOSED_RESET).unwrap().unwrap();
+    let expected = Subflow {
+        id: SubflowId(2),
+        errno_soft: Some(Errno::EHOSTUNREACH),
+        reset_reason: Some(2),
+        reset_transient: true,
+        unacked: Some(5),
+        established: Some(true),
+        bytes_acked: Some(1 << 32),
+        ..Subflow::default()
+    };
+    assert_eq!(closed.subflow(), Some(&expected));
+}
+
+#[test]
+fn stats_are_read() {
+    let mut bytes = Vec::new();
+    Request::generic(&mut bytes, FAMILY, 0, 0, cmd::STATS_GET, VERSION)
+        .attribute(stats::ATTACHED, &7u64.to_ne_bytes())
+        .attribute(stats::RELEASED, &3u64.to_ne_bytes())
+        .nest(stats::OPERATION, |r| {
+            r.attribute(operation_stats::OPERATION, &[cmd::SUB_CLOSED])
+                .attribute(operation_stats::DONE, &5u64.to_ne_bytes())
+                .attribute(operation_stats::FAILED, &1u64.to_ne_bytes())
+        })
+        .finish();
+    let read = Stats::decode(message(&bytes).unwrap().generic().unwrap().1).unwrap();
+    assert_eq!((read.attached, read.released), (7, 3));
+    let closed = read.operation(cmd::SUB_CLOSED);
+    assert_eq!((closed.done, closed.failed), (5, 1));
+    assert_eq!(closed.word(), "sub_closed");
+    assert_eq!(read.operation(cmd::CREATED).done, 0);
+}
+
+#[test]
 fn every_kind_of_event_has_its_command() {
     let kinds = [
         (cmd::CREATED, EventKind::Created),
@@ -130,6 +266,7 @@ fn every_kind_of_event_has_its_command() {
         (cmd::SUB_ESTAB, EventKind::SubflowEstablished),
         (cmd::SUB_CLOSED, EventKind::SubflowClosed),
         (cmd::TIMEOUT, EventKind::Timeout),
+        (cmd::SUB_PRIORITY, EventKind::SubflowPriority),
     ];
     for (command, kind) in kinds {
         let mut bytes = SUB_CLOSED_V4;
@@ -137,6 +274,12 @@ fn every_kind_of_event_has_its_command() {
         let event = event(&bytes).unwrap().unwrap();
         assert_eq!((event.kind(), event.token()), (kind, TOKEN));
         assert_eq!(event.subflow().is_none(), kind == EventKind::Closed);
+    }
+    // Without what it is about, an event is none.
+    for command in [cmd::ADD_ADDR, cmd::REM_ADDR] {
+        let mut bytes = SUB_CLOSED_V4;
+        bytes[16] = command;
+        assert!(matches!(event(&bytes), Err(Error::Absent(_))));
     }
 }
 
@@ -149,7 +292,7 @@ fn an_unknown_event_is_ignored() {
 
 #[test]
 fn a_datagram_that_is_cut_off_is_an_error_at_every_length() {
-    for bytes in [&SUB_CLOSED_V4[..], &TIMEOUT_V6] {
+    for bytes in GOLDEN {
         for len in 1..bytes.len() {
             assert!(event(&bytes[..len]).is_err(), "{len} of {}", bytes.len());
         }
@@ -172,7 +315,7 @@ fn attributes_that_are_cut_off_never_panic() {
 
 #[test]
 fn no_byte_can_be_changed_into_a_panic() {
-    for good in [&SUB_CLOSED_V4[..], &TIMEOUT_V6] {
+    for good in GOLDEN {
         for at in 0..good.len() {
             for value in 0..=255 {
                 let mut bytes = good.to_vec();
@@ -314,7 +457,7 @@ fn subflow_destroy_and_conn_get_are_written() {
         8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
         12, 0, 6, 0x80,  8, 0, 1, 0,  2, 0, 0, 0,
     ];
-    let destroy = Command::SubflowDestroy(TOKEN, SubflowId(2));
+    let destroy = Command::SubflowDestroy(TOKEN, SubflowId(2).into());
     assert_eq!(destroy.encode(&mut buffer, FAMILY, 7), expected);
     #[rustfmt::skip]
     let expected = [
@@ -325,6 +468,75 @@ fn subflow_destroy_and_conn_get_are_written() {
         Command::Connections.encode(&mut buffer, FAMILY, 8),
         expected
     );
+}
+
+#[test]
+fn the_commands_about_subflows_are_written() {
+    let ends = SubflowDestroy::ends(
+        "10.0.2.1:40001".parse().unwrap(),
+        "10.0.3.1:80".parse().unwrap(),
+    );
+    #[rustfmt::skip]
+    let expected = [
+        68, 0, 0, 0,  0x20, 0,  5, 0,  7, 0, 0, 0,  0, 0, 0, 0,
+        3, 1, 0, 0,
+        8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+        40, 0, 6, 0x80,
+        8, 0, 2, 0,  10, 0, 2, 1,
+        6, 0, 3, 0,  0x9c, 0x41, 0, 0,
+        8, 0, 5, 0,  10, 0, 3, 1,
+        6, 0, 6, 0,  0, 80, 0, 0,
+        4, 0, 27, 0,                                           // reset
+    ];
+    let mut buffer = Vec::new();
+    let destroy = Command::SubflowDestroy(TOKEN, ends.reset(true));
+    assert_eq!(destroy.encode(&mut buffer, FAMILY, 7), expected);
+    for backup in [false, true] {
+        let flag: &[u8] = if backup { &[4, 0, 9, 0] } else { &[] };
+        let (all, nest) = (40 + flag.len() as u8, 12 + flag.len() as u8);
+        #[rustfmt::skip]
+        let expected = [
+            all, 0, 0, 0,  0x20, 0,  5, 0,  7, 0, 0, 0,  0, 0, 0, 0,
+            4, 1, 0, 0,
+            8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+            nest, 0, 6, 0x80,  8, 0, 1, 0,  2, 0, 0, 0,
+        ];
+        let set = Command::SubflowSet(TOKEN, SubflowId(2), backup);
+        assert_eq!(
+            set.encode(&mut buffer, FAMILY, 7),
+            [&expected, flag].concat()
+        );
+    }
+}
+
+#[test]
+fn the_commands_about_addresses_are_written() {
+    let mut buffer = Vec::new();
+    #[rustfmt::skip]
+    let expected = [
+        40, 0, 0, 0,  0x20, 0,  1, 0,  7, 0, 0, 0,  0, 0, 0, 0, // answered, not acknowledged
+        5, 1, 0, 0,
+        8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
+        12, 0, 8, 0x80,  8, 0, 2, 0,  10, 0, 2, 1,
+    ];
+    let announce = Command::Announce(TOKEN, address("10.0.2.1"), None);
+    assert_eq!(announce.encode(&mut buffer, FAMILY, 7), expected);
+    let known = Address {
+        id: AddressId(9),
+        address: address("fd00:3::1"),
+        port: Some(8080),
+    };
+    // What the peer's event carries, as a request of this host.
+    let mut expected = ADD_ADDR_V6;
+    (expected[6], expected[8], expected[16]) = (5, 7, cmd::WITHDRAW);
+    let withdraw = Command::Withdraw(TOKEN, known);
+    assert_eq!(withdraw.encode(&mut buffer, FAMILY, 7), expected);
+    #[rustfmt::skip]
+    let expected = [
+        20, 0, 0, 0,  0x20, 0,  1, 0,  7, 0, 0, 0,  0, 0, 0, 0,
+        7, 1, 0, 0,
+    ];
+    assert_eq!(Command::Stats.encode(&mut buffer, FAMILY, 7), expected);
 }
 
 #[test]

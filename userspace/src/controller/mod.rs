@@ -3,14 +3,15 @@
 
 mod fullmesh;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::LocalAddress;
 use crate::backend::Backend;
-use crate::command::SubflowCreate;
+use crate::command::{SubflowCreate, SubflowDestroy};
 use crate::error::Error;
 use crate::event::{EventSet, SubflowId, Token};
-use crate::message::{Connection, Subflow};
+use crate::message::{Address, AddressIds, Connection, Subflow};
 use crate::table::Table;
 use crate::timer::Timers;
 
@@ -49,6 +50,17 @@ pub trait Controller {
     /// The retransmission timer of a subflow has expired.
     fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {}
 
+    /// The peer has asked to use a subflow as backup only, or no longer so.
+    fn subflow_priority(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {}
+
+    /// The peer has announced an address; [`Context::remote_addresses`] has
+    /// all of them.
+    fn address_announced(&mut self, context: &mut Context<'_>, token: Token, address: &Address) {}
+
+    /// The peer has withdrawn the addresses with these numbers; the kernel
+    /// closes the subflows to them.
+    fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, ids: AddressIds) {}
+
     /// A local address can be used from now on.
     fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {}
 
@@ -83,6 +95,12 @@ impl<'a> Context<'a> {
         self.table.iter()
     }
 
+    /// What the peer of a connection has announced and not withdrawn since the
+    /// engine attached. An announcement that was lost is not among them.
+    pub fn remote_addresses(&self, token: Token) -> impl Iterator<Item = &Address> {
+        self.table.remote_addresses(token)
+    }
+
     /// The usable local addresses.
     pub fn addresses(&self) -> &'a [LocalAddress] {
         self.addresses
@@ -100,8 +118,38 @@ impl<'a> Context<'a> {
     }
 
     /// Closes a subflow; it leaves the table with its event.
-    pub fn subflow_destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
-        self.backend.subflow_destroy(token, id)
+    pub fn subflow_destroy(
+        &mut self,
+        token: Token,
+        subflow: impl Into<SubflowDestroy>,
+    ) -> Result<(), Error> {
+        self.backend.subflow_destroy(token, &subflow.into())
+    }
+
+    /// Asks the peer to use a subflow as backup only, or no longer so.
+    pub fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error> {
+        self.backend.subflow_set_backup(token, id, backup)
+    }
+
+    /// Announces a local address to the peer, with a port unless it is the one
+    /// of the initial subflow; tells the number that it got.
+    pub fn announce(
+        &mut self,
+        token: Token,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error> {
+        self.backend.announce(token, address, port)
+    }
+
+    /// Withdraws an address, as [`announce`](Self::announce) told it. Subflows stay.
+    pub fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error> {
+        self.backend.withdraw(token, address)
     }
 
     /// Has [`Controller::timer`] called after `delay`, if the connection still

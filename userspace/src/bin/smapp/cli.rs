@@ -2,8 +2,10 @@
 //! The grammar of the command line, after `ip mptcp`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 use smapp::{EventKind, Token};
 
 /// Decide in user space which subflows Multipath TCP connections have.
@@ -46,21 +48,43 @@ pub enum Command {
 Examples:
   smapp monitor
   smapp monitor --events sub_estab,sub_closed
+  smapp monitor --connection 1a2b3c4d
   smapp --json monitor | jq -c 'select(.event == \"timeout\") | .subflow.rto'")]
     Monitor {
-        /// Only these events: created, estab, closed, sub_estab, sub_closed, timeout
+        /// Only these events: created, estab, closed, sub_estab, sub_closed,
+        /// timeout, sub_priority, add_addr, rem_addr
         #[arg(long, value_delimiter = ',', value_name = "EVENT,..")]
         events: Vec<EventKind>,
+        /// Only events of the connection with this token
+        #[arg(long, value_name = "TOKEN")]
+        connection: Option<Token>,
     },
     /// Show live connections
     #[command(subcommand)]
     Connection(Connection),
-    /// Open and close subflows
+    /// Open, close and change subflows
     #[command(subcommand)]
     Subflow(Subflow),
+    /// Announce local addresses to the peer
+    #[command(subcommand)]
+    Address(Address),
+    /// Show what the module has counted since it was loaded
+    Stats,
     /// Run a policy until it is interrupted
     #[command(subcommand)]
     Run(Policy),
+    /// Print a script that completes commands in a shell
+    #[command(after_help = "Example:\n  smapp completions bash > /etc/bash_completion.d/smapp")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write man pages, one a command
+    #[command(after_help = "Example:\n  smapp man /usr/local/share/man/man1")]
+    Man {
+        /// A directory that exists
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,10 +92,16 @@ pub enum Connection {
     /// One line for each connection
     List,
     /// A connection with its subflows and what TCP knows of them
-    #[command(after_help = "Example:\n  smapp connection show 1a2b3c4d")]
+    #[command(after_help = "\
+Examples:
+  smapp connection show 1a2b3c4d
+  smapp connection show 1a2b3c4d --watch")]
     Show {
         /// Token, as `smapp connection list` prints it
         token: Token,
+        /// Again every second, until the connection is over or Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -97,8 +127,29 @@ Examples:
         words: Vec<String>,
     },
     /// Close a subflow, whoever opened it
-    #[command(after_help = "Example:\n  smapp subflow remove 1a2b3c4d id 2")]
+    #[command(after_help = "\
+Words:
+  id NUMBER                             as `smapp connection show` prints it
+  from ADDRESS:PORT to ADDRESS:PORT     or by both its ends
+  reset                                 with a RST instead of a FIN
+
+Examples:
+  smapp subflow remove 1a2b3c4d id 2
+  smapp subflow remove 1a2b3c4d id 2 reset
+  smapp subflow remove 1a2b3c4d from 10.0.2.1:40001 to 10.0.3.1:80")]
     Remove {
+        /// Token of the connection
+        token: Token,
+        /// id NUMBER, from ADDRESS:PORT to ADDRESS:PORT, reset
+        #[arg(value_name = "WORD", required = true)]
+        words: Vec<String>,
+    },
+    /// Ask the peer to use a subflow only while no other works, or no longer so
+    #[command(after_help = "\
+Examples:
+  smapp subflow set 1a2b3c4d id 2 backup on
+  smapp subflow set 1a2b3c4d id 2 backup off")]
+    Set {
         /// Token of the connection
         token: Token,
         /// The word `id`
@@ -106,6 +157,42 @@ Examples:
         id: String,
         /// Number of the subflow, as `smapp connection show` prints it
         number: u32,
+        /// The word `backup`
+        #[arg(value_parser = ["backup"])]
+        backup: String,
+        /// Whether the subflow is a backup
+        #[arg(value_parser = ["on", "off"])]
+        value: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Address {
+    /// Tell the peer of an address, until it confirms; prints the number that it got
+    #[command(after_help = "\
+Examples:
+  smapp address announce 1a2b3c4d 10.0.3.2
+  smapp address announce 1a2b3c4d [fd00:3::2]:8080")]
+    Announce {
+        /// Token of the connection
+        token: Token,
+        /// ADDRESS, ADDRESS:PORT or [IPV6]:PORT; without a port, that of the initial subflow
+        #[arg(value_parser = endpoint)]
+        address: Endpoint,
+    },
+    /// Tell the peer that an address is gone; it closes its subflows to it
+    #[command(after_help = "Example:\n  smapp address withdraw 1a2b3c4d id 1 10.0.3.2")]
+    Withdraw {
+        /// Token of the connection
+        token: Token,
+        /// The word `id`
+        #[arg(value_parser = ["id"])]
+        id: String,
+        /// Number of the address, as `smapp address announce` prints it
+        number: u8,
+        /// The address, with the port if it was announced with one
+        #[arg(value_parser = endpoint)]
+        address: Endpoint,
     },
 }
 
@@ -164,6 +251,49 @@ impl SubflowWords {
     }
 }
 
+/// What `subflow remove` says of the subflow.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RemoveWords {
+    pub which: Which,
+    pub reset: bool,
+}
+
+/// How a subflow is named.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Which {
+    Id(u32),
+    Ends(SocketAddr, SocketAddr),
+}
+
+impl RemoveWords {
+    pub fn parse(words: &[String]) -> Result<Self, String> {
+        let end = |text: &String| {
+            text.parse::<SocketAddr>()
+                .map_err(|_| format!("`{text}`: expected ADDRESS:PORT or [IPV6]:PORT"))
+        };
+        let (which, reset) = match words {
+            [which @ .., last] if last == "reset" => (which, true),
+            which => (which, false),
+        };
+        let which = match which {
+            [id, number] if id == "id" => Which::Id(
+                number
+                    .parse()
+                    .map_err(|_| format!("`{number}`: expected the number of a subflow"))?,
+            ),
+            [from, local, to, remote] if from == "from" && to == "to" => {
+                Which::Ends(end(local)?, end(remote)?)
+            }
+            _ => {
+                return Err("expected id NUMBER, or from ADDRESS:PORT to ADDRESS:PORT, \
+                            then maybe reset"
+                    .to_owned());
+            }
+        };
+        Ok(Self { which, reset })
+    }
+}
+
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Endpoint {
@@ -209,7 +339,7 @@ mod tests {
     #[test]
     fn tokens_are_hexadecimal_with_or_without_0x() {
         for line in ["smapp connection show 0x1a2b", "smapp connection show 1a2b"] {
-            let Command::Connection(Connection::Show { token }) = parse(line).unwrap().command
+            let Command::Connection(Connection::Show { token, .. }) = parse(line).unwrap().command
             else {
                 panic!("{line}");
             };
@@ -223,7 +353,7 @@ mod tests {
 
     #[test]
     fn events_are_a_list_of_known_words() {
-        let Command::Monitor { events } = parse("smapp monitor --events estab,sub_closed")
+        let Command::Monitor { events, .. } = parse("smapp monitor --events estab,sub_closed")
             .unwrap()
             .command
         else {
@@ -234,20 +364,49 @@ mod tests {
         assert_eq!(unknown, ErrorKind::ValueValidation);
     }
 
+    fn remove(line: &str) -> Result<RemoveWords, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        RemoveWords::parse(&words)
+    }
+
     #[test]
-    fn a_subflow_is_removed_by_its_id() {
-        let line = "smapp subflow remove 1a2b id 7";
-        let Command::Subflow(Subflow::Remove { token, number, .. }) = parse(line).unwrap().command
-        else {
-            panic!();
-        };
-        assert_eq!((token, number), (Token(0x1a2b), 7));
-        assert_eq!(
-            parse("smapp subflow remove 1a2b no 7").unwrap_err(),
-            ErrorKind::InvalidValue
+    fn a_subflow_is_removed_by_its_id_or_its_ends() {
+        let ends = Which::Ends(
+            "10.0.2.1:4000".parse().unwrap(),
+            "10.0.3.1:80".parse().unwrap(),
         );
+        for (line, which, reset) in [
+            ("id 7", Which::Id(7), false),
+            ("id 7 reset", Which::Id(7), true),
+            ("from 10.0.2.1:4000 to 10.0.3.1:80 reset", ends, true),
+        ] {
+            assert_eq!(remove(line), Ok(RemoveWords { which, reset }));
+        }
+        for (line, named) in [
+            ("no 7", "expected id"),
+            ("id seven", "`seven`"),
+            ("from 10.0.2.1 to 10.0.3.1:80", "`10.0.2.1`"),
+            ("reset", "expected id"),
+        ] {
+            assert!(remove(line).unwrap_err().contains(named), "{line}");
+        }
         let incomplete = parse("smapp subflow remove 1a2b").unwrap_err();
         assert_eq!(incomplete, ErrorKind::MissingRequiredArgument);
+    }
+
+    #[test]
+    fn a_subflow_is_set_and_an_address_announced() {
+        assert!(parse("smapp subflow set 1a2b id 7 backup on").is_ok());
+        assert_eq!(
+            parse("smapp subflow set 1a2b id 7 backup maybe").unwrap_err(),
+            ErrorKind::InvalidValue
+        );
+        assert!(parse("smapp address announce 1a2b [fd00::1]:80").is_ok());
+        assert!(parse("smapp address withdraw 1a2b id 3 10.0.1.1").is_ok());
+        assert_eq!(
+            parse("smapp address withdraw 1a2b id 256 10.0.1.1").unwrap_err(),
+            ErrorKind::ValueValidation
+        );
     }
 
     #[test]

@@ -2,18 +2,22 @@
 //! `smapp connection`
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use smapp::message::Subflow;
-use smapp::{Backend, Client, Token};
+use smapp::{Backend, Client, Errno, Error, EventKind, EventSet, Input, Token};
 
-use crate::{cli, output};
+use crate::{cli, output, signal};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 pub fn connection(command: &cli::Connection, json: bool) -> Result<ExitCode> {
     let mut client = Client::connect()?;
     match command {
         cli::Connection::List => list(&mut client, json)?,
-        cli::Connection::Show { token } => show(&mut client, *token, json)?,
+        cli::Connection::Show { token, watch: true } => watch(&mut client, *token, json)?,
+        cli::Connection::Show { token, .. } => show(&mut client, *token, json)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -28,12 +32,43 @@ fn list(client: &mut Client, json: bool) -> Result<()> {
     Ok(())
 }
 
+/// Shows a connection every second until it is over.
+fn watch(client: &mut Client, token: Token, json: bool) -> Result<()> {
+    let end = signal::end()?;
+    client.stop_on(&end)?;
+    client.listen(EventSet::of(&[EventKind::Closed]))?;
+    show(client, token, json)?;
+    let mut next = client.now() + SECOND;
+    loop {
+        match client.wait(Some(next))? {
+            Input::Event(event) if event.token() == token => return Ok(()),
+            Input::Stop => return Ok(()),
+            // Its end may be among what was lost: then it is not found.
+            Input::Time | Input::Lost => match show(client, token, json) {
+                Err(error) if is_over(&error) => return Ok(()),
+                result => result?,
+            },
+            Input::Event(_) | Input::Address(_) => continue,
+        }
+        next = client.now() + SECOND;
+    }
+}
+
+fn is_over(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<Error>();
+    error.and_then(Error::errno) == Some(Errno::ESRCH)
+}
+
 fn show(client: &mut Client, token: Token, json: bool) -> Result<()> {
     let connection = client.connection(token).with_context(|| not_shown(token))?;
     if json {
         return output::json(&connection);
     }
     output::line(&output::connection(&connection))?;
+    let owner = output::owner(&connection.owner);
+    if !owner.is_empty() {
+        output::line(&format!("  {}", owner.join(", ")))?;
+    }
     if let Some(info) = connection.info {
         output::line(&format!(
             "  sent {} B, acknowledged {} B, received {} B, retransmitted {} B",

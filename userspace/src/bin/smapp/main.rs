@@ -2,13 +2,16 @@
 //! The tool `smapp`.
 #![forbid(unsafe_code)]
 
+mod address;
 mod cli;
 mod connection;
 mod logger;
+mod manual;
 mod monitor;
 mod output;
 mod run;
 mod signal;
+mod stats;
 mod status;
 mod subflow;
 
@@ -24,10 +27,14 @@ fn main() -> ExitCode {
     logger::install(cli.verbose);
     let result = match &cli.command {
         Command::Status => status::status(cli.json),
-        Command::Monitor { events } => monitor::monitor(events, cli.json),
+        Command::Monitor { events, connection } => monitor::monitor(events, *connection, cli.json),
         Command::Connection(command) => connection::connection(command, cli.json),
         Command::Subflow(command) => subflow::subflow(command, cli.json),
+        Command::Address(command) => address::address(command, cli.json),
+        Command::Stats => stats::stats(cli.json),
         Command::Run(policy) => run::run(policy),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { directory } => manual::man(directory),
     };
     match result {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use smapp::message::Subflow;
+use smapp::message::{Address, AddressIds, Owner, Subflow};
 use smapp::{Backend, Client, Event, EventKind, EventSet, Input, Token};
 
 use crate::{output, signal};
@@ -27,11 +27,17 @@ struct About<'a> {
     server_side: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     deny_join_id0: Option<bool>,
+    #[serde(flatten)]
+    owner: Option<Owner>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subflow: Option<&'a Subflow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ids: Option<AddressIds>,
 }
 
-pub fn monitor(kinds: &[EventKind], json: bool) -> Result<ExitCode> {
+pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<ExitCode> {
     let events = match kinds {
         [] => EventSet::ALL,
         _ => EventSet::of(kinds),
@@ -44,6 +50,7 @@ pub fn monitor(kinds: &[EventKind], json: bool) -> Result<ExitCode> {
     let _ = writeln!(io::stderr(), "smapp: listening for {}", words.join(", "));
     loop {
         match client.wait(None)? {
+            Input::Event(event) if only.is_some_and(|token| token != event.token()) => {}
             Input::Event(event) if json => print_json(event.kind().word(), Some(about(&event)))?,
             Input::Event(event) => output::line(&output::event(output::now(), &event))?,
             Input::Lost if json => print_json("lost", None)?,
@@ -65,16 +72,28 @@ fn print_json(event: &'static str, about: Option<About<'_>>) -> Result<()> {
 }
 
 fn about(event: &Event) -> About<'_> {
-    let deny_join_id0 = match event {
-        Event::Created { deny_join_id0, .. } | Event::Established { deny_join_id0, .. } => {
-            Some(*deny_join_id0)
-        }
-        _ => None,
-    };
-    About {
+    let mut about = About {
         token: event.token(),
         server_side: event.server_side(),
-        deny_join_id0,
+        deny_join_id0: None,
+        owner: None,
         subflow: event.subflow(),
+        address: None,
+        remote_ids: None,
+    };
+    match *event {
+        Event::Created {
+            deny_join_id0,
+            owner,
+            ..
+        } => {
+            about.deny_join_id0 = Some(deny_join_id0);
+            about.owner = Some(owner);
+        }
+        Event::Established { deny_join_id0, .. } => about.deny_join_id0 = Some(deny_join_id0),
+        Event::AddressAnnounced { address, .. } => about.address = Some(address),
+        Event::AddressesWithdrawn { remote_ids, .. } => about.remote_ids = Some(remote_ids),
+        _ => {}
     }
+    about
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use serde::Serialize;
-use smapp::message::{Connection, Subflow};
-use smapp::{Event, IfIndex};
+use smapp::message::{Connection, Owner, Subflow};
+use smapp::{Errno, Event, IfIndex};
 
 /// Prints one object as one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
@@ -93,6 +93,23 @@ pub fn flags(subflow: &Subflow) -> String {
     words.join(" ")
 }
 
+fn last_error(errno: Errno) -> String {
+    format!("last error {errno}")
+}
+
+/// Whose socket it is.
+pub fn owner(owner: &Owner) -> Vec<String> {
+    let parts = [
+        owner.uid.map(|uid| format!("uid {uid}")),
+        owner.mark.map(|mark| format!("mark {mark:#x}")),
+        owner
+            .ifindex
+            .map(|index| format!("dev {}", interface(index))),
+        owner.cookie.map(|cookie| format!("cookie {cookie:x}")),
+    ];
+    parts.into_iter().flatten().collect()
+}
+
 /// An event as one line, its parts in columns.
 pub fn event(time: Duration, event: &Event) -> String {
     let mut line = format!(
@@ -109,9 +126,14 @@ pub fn event(time: Duration, event: &Event) -> String {
         Event::Created {
             server_side,
             deny_join_id0,
+            owner: of,
             ..
+        } => {
+            notes.push(side(*server_side).to_owned());
+            notes.extend(deny_join_id0.then(|| "deny-join-id0".to_owned()));
+            notes.extend(owner(of));
         }
-        | Event::Established {
+        Event::Established {
             server_side,
             deny_join_id0,
             ..
@@ -123,14 +145,39 @@ pub fn event(time: Duration, event: &Event) -> String {
         Event::SubflowEstablished { subflow, .. } => notes.extend(Some(flags(subflow))),
         Event::SubflowClosed { subflow, .. } => {
             notes.extend(subflow.errno.map(|e| e.to_string()));
-            notes.extend(subflow.reset_reason.map(|r| format!("reset reason {r}")));
+            notes.extend(subflow.errno_soft.filter(|e| e.0 != 0).map(last_error));
+            let transient = if subflow.reset_transient {
+                ", transient"
+            } else {
+                ""
+            };
+            let reset = |r| format!("reset reason {r}{transient}");
+            notes.extend(subflow.reset_reason.map(reset));
+            let never = subflow.established == Some(false);
+            notes.extend(never.then(|| "never established".to_owned()));
+            let bytes = subflow.bytes_acked.zip(subflow.bytes_received);
+            notes.extend(bytes.map(|(a, r)| format!("acknowledged {a} B, received {r} B")));
         }
         Event::Timeout { subflow, .. } => {
             notes.extend(subflow.rto.map(|rto| format!("rto {}", ms(rto))));
             notes.extend(subflow.backoff.map(|n| format!("backoff {n}")));
             notes.extend(subflow.retransmits.map(|n| format!("retransmits {n}")));
-            let soft = subflow.errno_soft.filter(|e| e.0 != 0);
-            notes.extend(soft.map(|e| format!("last error {e}")));
+            notes.extend(subflow.unacked.map(|n| format!("unacknowledged {n} B")));
+            notes.extend(subflow.errno_soft.filter(|e| e.0 != 0).map(last_error));
+        }
+        Event::SubflowPriority { subflow, .. } => {
+            notes.push(
+                if subflow.backup_peer {
+                    "backup-peer on"
+                } else {
+                    "backup-peer off"
+                }
+                .into(),
+            );
+        }
+        Event::AddressAnnounced { address, .. } => notes.push(address.to_string()),
+        Event::AddressesWithdrawn { remote_ids, .. } => {
+            notes.extend(remote_ids.iter().map(|id| format!("id {id}")));
         }
     }
     line += " ";

@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use serde::Serialize;
-use smapp::command::SubflowCreate;
+use smapp::command::{SubflowCreate, SubflowDestroy};
 use smapp::message::Subflow;
 use smapp::{Backend, Client, IfIndex, SubflowId, Token};
 
-use crate::cli::{self, Cli, Endpoint, SubflowWords};
+use crate::cli::{self, Cli, Endpoint, RemoveWords, SubflowWords, Which};
 use crate::output;
 
 /// What `subflow add` answers.
@@ -25,21 +25,39 @@ struct Added {
 pub fn subflow(command: &cli::Subflow, json: bool) -> Result<ExitCode> {
     match command {
         cli::Subflow::Add { token, words } => {
-            let words = SubflowWords::parse(words).unwrap_or_else(|error| {
-                Cli::command()
-                    .error(ErrorKind::ValueValidation, error)
-                    .exit()
-            });
-            add(*token, &words, json)?;
+            add(*token, &parsed(SubflowWords::parse(words)), json)?;
         }
-        cli::Subflow::Remove { token, number, .. } => {
-            let about = || format!("connection {token}, subflow {number}");
+        cli::Subflow::Remove { token, words } => {
+            let words = parsed(RemoveWords::parse(words));
+            let which = match words.which {
+                Which::Id(number) => SubflowDestroy::id(SubflowId(number)),
+                Which::Ends(local, remote) => SubflowDestroy::ends(local, remote),
+            };
             Client::connect()?
-                .subflow_destroy(*token, SubflowId(*number))
-                .with_context(about)?;
+                .subflow_destroy(*token, &which.reset(words.reset))
+                .with_context(|| format!("connection {token}, subflow {which}"))?;
+        }
+        cli::Subflow::Set {
+            token,
+            number,
+            value,
+            ..
+        } => {
+            Client::connect()?
+                .subflow_set_backup(*token, SubflowId(*number), value == "on")
+                .with_context(|| format!("connection {token}, subflow {number}"))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The words, or the end of the program for wrong ones.
+fn parsed<T>(words: Result<T, String>) -> T {
+    words.unwrap_or_else(|error| {
+        Cli::command()
+            .error(ErrorKind::ValueValidation, error)
+            .exit()
+    })
 }
 
 fn add(token: Token, words: &SubflowWords, json: bool) -> Result<()> {
