@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Loading and unloading the kernel module.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 
 use anyhow::{Context, Result};
@@ -18,8 +19,13 @@ pub fn is_loaded() -> bool {
 
 /// Load the module.
 pub fn insert() -> Result<()> {
+    insert_with(c"")
+}
+
+/// Load the module with parameters, `name=value` separated by spaces.
+pub fn insert_with(parameters: &CStr) -> Result<()> {
     let file = File::open(MODULE).with_context(|| format!("cannot open {MODULE}"))?;
-    finit_module(file, c"", 0).context("cannot load smapp_pm")
+    finit_module(file, parameters, 0).context("cannot load smapp_pm")
 }
 
 /// Try to unload the module, without waiting until it is free.

@@ -112,6 +112,21 @@ impl Netns {
             .with_context(|| format!("cannot read {path}"))?;
         Ok(value.trim().to_string())
     }
+
+    /// Read a counter of Multipath TCP, named as `nstat` does without `MPTcpExt`.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let text = self.enter(|| fs::read_to_string("/proc/thread-self/net/netstat"))?;
+        let mut rows = text.lines().filter(|line| line.starts_with("MPTcpExt:"));
+        let (names, values) = rows
+            .next()
+            .zip(rows.next())
+            .context("netstat without MPTcpExt")?;
+        let mut pairs = names.split(' ').zip(values.split(' '));
+        let (_, value) = pairs
+            .find(|(known, _)| *known == name)
+            .with_context(|| format!("no counter {name}"))?;
+        Ok(value.parse()?)
+    }
 }
 
 fn path(name: &str) -> String {

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::command::SubflowCreate;
-use smapp::message::{Connection, Subflow};
-use smapp::netlink::{self, Messages, Request};
+use smapp::command::{SubflowCreate, SubflowDestroy};
+use smapp::message::{Address, Connection, Subflow};
+use smapp::netlink::{self, Attributes, Messages, Request};
 use smapp::{Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId, Token};
 
 use crate::netns::Netns;
@@ -144,8 +144,26 @@ impl<'a> PathManager<'a> {
     }
 
     /// Close a subflow.
-    pub fn destroy(&mut self, token: Token, id: SubflowId) -> Result<(), Error> {
-        self.client.subflow_destroy(token, id)
+    pub fn destroy(
+        &mut self,
+        token: Token,
+        subflow: impl Into<SubflowDestroy>,
+    ) -> Result<(), Error> {
+        self.client.subflow_destroy(token, &subflow.into())
+    }
+
+    /// The commands that have no words of their own here.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Skip events until the peer announces an address.
+    pub fn announced(&mut self, token: Token) -> Result<Address> {
+        let event = self.expect(EventKind::AddressAnnounced, |event| event.token() == token)?;
+        match event {
+            Event::AddressAnnounced { address, .. } => Ok(address),
+            other => bail!("{other:?}"),
+        }
     }
 
     /// One connection.
@@ -175,13 +193,13 @@ impl<'a> PathManager<'a> {
         result.with_context(|| self.state("waiting for subflows"))
     }
 
-    /// Send a request with any content; the refusal and its explanation, or an
-    /// error when it was not refused.
+    /// Send a request with any content; the refusal, or an error when it was not
+    /// refused.
     pub fn refusal(
         &mut self,
         command: u8,
         fill: impl FnOnce(Request<'_>) -> Request<'_>,
-    ) -> Result<(Errno, String)> {
+    ) -> Result<Refusal> {
         let socket = self.host.enter(|| -> std::io::Result<_> {
             let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
             socket.enable_ext_ack(true)?;
@@ -190,7 +208,8 @@ impl<'a> PathManager<'a> {
         let mut buffer = Vec::new();
         let (family, version) = (self.client.family().id, smapp::uapi::VERSION);
         let request = Request::generic(&mut buffer, family, netlink::ACK, 1, command, version);
-        socket.send(fill(request).finish(), Msg::empty())?;
+        let request = fill(request).finish();
+        socket.send(request, Msg::empty())?;
         let mut answer = vec![0; 65536];
         let (length, _) = socket
             .recv(&mut answer, Msg::DONTWAIT)
@@ -200,7 +219,12 @@ impl<'a> PathManager<'a> {
             if message.kind == netlink::ERROR {
                 let (errno, text) = message.error()?;
                 ensure!(errno != Errno(0), "the request was not refused");
-                return Ok((errno, text.unwrap_or_default().into()));
+                let details = message.payload.get(4 + request.len()..);
+                return Ok(Refusal {
+                    errno,
+                    text: text.unwrap_or_default().into(),
+                    attribute: attribute_at_fault(request, details.unwrap_or_default())?,
+                });
             }
         }
         bail!("the request was answered, not refused")
@@ -216,4 +240,39 @@ impl<'a> PathManager<'a> {
         let (events, kernel) = (events.join("\n"), report(host));
         format!("{what} on {host}; events so far:\n{events}\n{kernel}")
     }
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The error.
+    pub errno: Errno,
+    /// The kernel's words.
+    pub text: String,
+    /// The number of the attribute that is wrong or missing, if the kernel names one.
+    pub attribute: Option<u16>,
+}
+
+/// The attribute that the details of an extended acknowledgement point to, by its
+/// place in the request or, if it is missing, by its number (`linux/netlink.h`).
+fn attribute_at_fault(request: &[u8], details: &[u8]) -> Result<Option<u16>> {
+    const NLMSGERR_ATTR_OFFS: u16 = 2;
+    const NLMSGERR_ATTR_MISS_TYPE: u16 = 5;
+    const FLAGS: u16 = 0xc000;
+    let mut number = None;
+    for attribute in Attributes::new(details) {
+        let attribute = attribute?;
+        match attribute.kind {
+            NLMSGERR_ATTR_OFFS => {
+                let place = attribute.u32()? as usize + 2;
+                let kind = request
+                    .get(place..place + 2)
+                    .context("not in the request")?;
+                number = Some(u16::from_ne_bytes(kind.try_into()?) & !FLAGS);
+            }
+            NLMSGERR_ATTR_MISS_TYPE => number = Some(u16::try_from(attribute.u32()?)?),
+            _ => {}
+        }
+    }
+    Ok(number)
 }

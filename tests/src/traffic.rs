@@ -16,7 +16,7 @@ use crate::wait::DEADLINE;
 
 /// Make a Multipath TCP socket, or a TCP one for fallback, in the caller's network
 /// namespace.
-fn socket(family: Family, protocol: Protocol) -> Result<Socket> {
+pub fn socket(family: Family, protocol: Protocol) -> Result<Socket> {
     let domain = match family {
         Family::V4 => Domain::IPV4,
         Family::V6 => Domain::IPV6,

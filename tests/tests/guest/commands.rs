@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
-use smapp::command::SubflowCreate;
+use smapp::command::{SubflowCreate, SubflowDestroy};
 use smapp::message::TcpState;
-use smapp::{EventKind, IfIndex};
+use smapp::{Errno, EventKind, IfIndex};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
 use socket2::Protocol;
@@ -189,6 +189,51 @@ fn subflow_destroy_stops_a_join_under_way() -> Result<()> {
     );
     connection.exchange(1000)?;
     assert_eq!(client.connection(token)?.extra_subflows, 0);
+    Ok(())
+}
+
+#[test]
+fn subflow_destroy_finds_a_subflow_by_its_ends() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let [stays, goes] = [
+            join(&mut client, &connection, token)?,
+            join(&mut client, &connection, token)?,
+        ];
+        client.destroy(token, SubflowDestroy::ends(goes.local(), goes.remote()))?;
+        client.expect_subflow(EventKind::SubflowClosed, goes.id)?;
+        let left = client.wait_for_subflows(token, 2)?;
+        assert!(left.subflow(stays.id).is_some());
+        connection.exchange(1000)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn subflow_destroy_resets() -> Result<()> {
+    /// "Administratively prohibited" (RFC 8684 section 3.6).
+    const PROHIBITED: u8 = 3;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let ours = join(&mut client, &connection, token)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        let theirs = event.subflow().context("sub_estab has a subflow")?.id;
+        client.destroy(token, SubflowDestroy::id(ours.id).reset(true))?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
+        assert_eq!((closed.errno, closed.reset_reason), (Some(Errno(0)), None));
+        let closed = server.expect_subflow(EventKind::SubflowClosed, theirs)?;
+        assert_eq!(closed.errno, Some(Errno::ECONNRESET));
+        assert_eq!(
+            (closed.reset_reason, closed.reset_transient),
+            (Some(PROHIBITED), false)
+        );
+        connection.exchange(1000)?;
+    }
     Ok(())
 }
 

@@ -5,12 +5,17 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::{Event, EventKind, EventSet};
-use smapp_tests::traffic::listen;
+use rustix::fs::{Uid, fchown};
+use rustix::net::netdevice::name_to_index;
+use rustix::net::sockopt::socket_cookie;
+use smapp::command::SubflowCreate;
+use smapp::message::Owner;
+use smapp::{Backend, Event, EventKind, EventSet, IfIndex};
+use smapp_tests::traffic::{listen, socket as new_socket};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
 
-use super::{SmallQueues, connect, flood, initial, join, over_second_path};
+use super::{SmallQueues, connect, flood, initial, join, join_fully, over_second_path};
 
 #[test]
 fn created_names_the_connection_on_the_client() -> Result<()> {
@@ -41,6 +46,108 @@ fn created_names_the_connection_on_the_server() -> Result<()> {
         assert_eq!(subflow.local(), connection.server_address()?);
         assert_eq!(subflow.remote(), connection.client_address()?);
         assert!(subflow.initial && !subflow.active);
+    }
+    Ok(())
+}
+
+#[test]
+fn created_tells_whose_socket_it_is() -> Result<()> {
+    const USER: u32 = 1234;
+    const MARK: u32 = 7;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let listener = listen(&topology.server, topology::server(family), Protocol::MPTCP)?;
+        let socket = topology.client.enter(|| -> Result<_> {
+            let socket = new_socket(family, Protocol::MPTCP)?;
+            socket.set_mark(MARK)?;
+            socket.bind_device(Some(Path::First.interface().as_bytes()))?;
+            fchown(&socket, Some(Uid::from_raw(USER)), None)?;
+            socket.connect(&listener.local_addr()?.into())?;
+            Ok(socket)
+        })?;
+        let event = client.expect(EventKind::Created, |_| true)?;
+        let Event::Created { owner, .. } = event else {
+            anyhow::bail!("{event:?}");
+        };
+        let ifindex = name_to_index(&socket, Path::First.interface())?;
+        let ours = Owner {
+            uid: Some(USER),
+            mark: Some(MARK),
+            ifindex: Some(IfIndex(ifindex)),
+            cookie: Some(socket_cookie(&socket)?),
+        };
+        assert_eq!(owner, ours);
+        assert_eq!(client.connection(event.token())?.owner, ours);
+        let (accepted, _) = listener.accept()?;
+        let Event::Created { owner, .. } = server.expect(EventKind::Created, |_| true)? else {
+            anyhow::bail!("created is created");
+        };
+        let theirs = Owner {
+            uid: Some(0),
+            cookie: Some(socket_cookie(&accepted)?),
+            ..Owner::default()
+        };
+        assert_eq!(owner, theirs);
+    }
+    Ok(())
+}
+
+#[test]
+fn sub_closed_tells_what_the_subflow_was() -> Result<()> {
+    const BYTES: u64 = 3000;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        connection.exchange(BYTES as usize)?;
+        let id = initial(&mut client, token)?;
+        join(&mut client, &connection, token)?;
+        client.destroy(token, id)?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, id)?;
+        assert_eq!(closed.established, Some(true));
+        // One byte was exchanged before; SYN and FIN may count.
+        for bytes in [closed.bytes_acked, closed.bytes_received] {
+            let bytes = bytes.context("sub_closed without bytes")?;
+            ensure!((BYTES + 1..=BYTES + 3).contains(&bytes), "{bytes} bytes");
+        }
+        // And one that never was.
+        let mut remote = connection.server_address()?;
+        remote.set_port(9);
+        let refused = client.create(token, SubflowCreate::to(remote))?;
+        let closed = client.expect_subflow(EventKind::SubflowClosed, refused.id)?;
+        assert_eq!(closed.established, Some(false));
+        assert_eq!(
+            (closed.bytes_acked, closed.bytes_received),
+            (Some(0), Some(0))
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_changed_priority_is_told_to_the_peer() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let ours = join_fully(&mut client, &connection, token)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        let theirs = *event.subflow().context("sub_estab has a subflow")?;
+        for backup in [true, false] {
+            client.client().subflow_set_backup(token, ours.id, backup)?;
+            let told = server.expect_subflow(EventKind::SubflowPriority, theirs.id)?;
+            assert_eq!((told.backup_peer, told.backup), (backup, false));
+            let known = client.connection(token)?;
+            let known = known.subflow(ours.id).context("the subflow is gone")?;
+            assert_eq!((known.backup, known.backup_peer), (backup, false));
+            let known = server.connection(event.token())?;
+            let known = known.subflow(theirs.id).context("the subflow is gone")?;
+            assert_eq!(known.backup_peer, backup);
+        }
+        connection.exchange(1000)?;
     }
     Ok(())
 }

@@ -5,16 +5,22 @@
 //! root in the guest of `qemu/run`, one after the other, in one boot: on the debug
 //! kernel a boot takes a minute.
 
+mod addresses;
 mod commands;
 mod errors;
 mod events;
 mod fullmesh;
+mod loss;
+mod malformed;
 mod module;
 mod namespaces;
 mod refusals;
+mod stats;
 mod tool;
 
 use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use smapp::command::SubflowCreate;
@@ -58,6 +64,14 @@ fn initial(host: &mut PathManager, token: Token) -> Result<SubflowId> {
 fn join(host: &mut PathManager, connection: &Connection, token: Token) -> Result<Subflow> {
     let subflow = host.create(token, over_second_path(connection)?)?;
     host.joined(subflow.id)
+}
+
+/// As [`join`], and wait for the last segment of the handshake, the fourth: a
+/// subflow cannot be changed before it has come.
+fn join_fully(host: &mut PathManager, connection: &Connection, token: Token) -> Result<Subflow> {
+    let subflow = join(host, connection, token)?;
+    sleep(Duration::from_millis(100));
+    Ok(subflow)
 }
 
 /// While it lives, listeners that start have queues for a few events only.

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Loading and unloading the module.
 
+use std::ffi::CStr;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::io::Errno;
-use smapp::EventKind;
+use smapp::{Backend, EventKind, EventSet};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::listen;
 use smapp_tests::{
-    DEADLINE, Family, KernelLog, PathManager, Process, Topology, topology, wait_for,
+    DEADLINE, Family, KernelLog, Path, PathManager, Process, Topology, topology, wait_for,
 };
 use socket2::Protocol;
 
-use super::{connect, join};
+use super::{connect, join, over_second_path};
 
 /// Connections that are closed linger for a minute or so.
 const LINGER: Duration = Duration::from_secs(150);
@@ -23,6 +25,52 @@ fn remove() -> Result<()> {
     wait_for("rmmod", LINGER, || {
         module::remove().map_err(|errno| anyhow!("rmmod: {errno}"))
     })
+}
+
+/// Load the module anew, with its parameters and its counters.
+pub(super) fn reload(parameters: &CStr) -> Result<()> {
+    remove()?;
+    module::insert_with(parameters)
+}
+
+#[test]
+fn a_parameter_limits_the_subflows_of_a_peer() -> Result<()> {
+    let _again = LoadAgain;
+    reload(c"peer_subflows=1")?;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    join(&mut client, &connection, token)?;
+    client.wait_for_subflows(token, 2)?;
+    let second = client.create(token, over_second_path(&connection)?)?;
+    client.expect_subflow(EventKind::SubflowClosed, second.id)?;
+    client.wait_for_subflows(token, 2)?;
+    connection.exchange(1000)?;
+    drop((connection, client));
+    drop(topology);
+    reload(c"")
+}
+
+#[test]
+fn a_parameter_decides_on_echoes_without_a_listener() -> Result<()> {
+    let _again = LoadAgain;
+    for (parameters, echoed) in [(c"echo_add_addr=0", false), (c"", true)] {
+        reload(parameters)?;
+        let topology = Topology::new()?;
+        // The server's controller listens to something else.
+        let events = EventSet::of(&[EventKind::Created]);
+        let mut client =
+            PathManager::with_events(&topology.client, events.with(EventKind::Established))?;
+        let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+        let second = Path::Second.client(Family::V4);
+        client.client().announce(token, second, None)?;
+        sleep(Duration::from_secs(1));
+        // What is not confirmed is announced again.
+        let received = topology.server.counter("AddAddr")?;
+        ensure!((received == 1) == echoed, "{received} announcements");
+        assert_eq!(topology.client.counter("EchoAdd")?, u64::from(echoed));
+    }
+    Ok(())
 }
 
 #[test]

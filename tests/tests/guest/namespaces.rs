@@ -3,7 +3,8 @@
 
 use anyhow::{Result, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use smapp::{Backend, Client, Errno, Error, EventKind, EventSet};
+use smapp::message::Address;
+use smapp::{AddressId, Backend, Client, Errno, Error, EventKind, EventSet};
 use smapp_tests::{Capture, Connection, DEADLINE, Family, Path, PathManager, Topology, wait_for};
 
 use super::{connect, join, over_second_path};
@@ -115,6 +116,7 @@ fn without_privilege_nothing_can_be_seen_or_done() -> Result<()> {
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let wanted = over_second_path(&connection)?;
     let initial = super::initial(&mut client, token)?;
+    let address = Path::Second.client(Family::V4);
     let refusals = topology.client.enter(|| -> Result<_> {
         // Of this thread only.
         let none = CapabilitySet::empty();
@@ -131,7 +133,26 @@ fn without_privilege_nothing_can_be_seen_or_done() -> Result<()> {
             ("list", client.connections().err()),
             ("show", client.connection(token).err()),
             ("create", client.subflow_create(token, &wanted).err()),
-            ("destroy", client.subflow_destroy(token, initial).err()),
+            ("set", client.subflow_set_backup(token, initial, true).err()),
+            ("announce", client.announce(token, address, None).err()),
+            (
+                "withdraw",
+                client
+                    .withdraw(
+                        token,
+                        &Address {
+                            id: AddressId(1),
+                            address,
+                            port: None,
+                        },
+                    )
+                    .err(),
+            ),
+            ("stats", client.stats().err()),
+            (
+                "destroy",
+                client.subflow_destroy(token, &initial.into()).err(),
+            ),
         ];
         for kind in EventKind::ALL {
             let mut client = Client::connect()?;

@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use smapp::command::SubflowCreate;
-use smapp::uapi::{cmd, connection as attribute, subflow};
-use smapp::{Errno, Error, EventSet, SubflowId, Token};
+use smapp::command::{SubflowCreate, SubflowDestroy};
+use smapp::{Backend, Errno, Error, EventSet, SubflowId, Token};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
@@ -16,8 +15,6 @@ use super::{connect, over_second_path};
 
 const EAFNOSUPPORT: Errno = Errno(97);
 const EADDRINUSE: Errno = Errno(98);
-/// Of an attribute: not in the range that the policy allows.
-const ERANGE: Errno = Errno(34);
 
 /// The refusal must be this one and its explanation must contain the word.
 #[track_caller]
@@ -64,95 +61,6 @@ fn a_closed_connection_is_unknown() -> Result<()> {
     client.expect(smapp::EventKind::Closed, |event| event.token() == token)?;
     let result = client.create(token, wanted);
     assert_refused(result, Errno::ESRCH, "token");
-    Ok(())
-}
-
-#[test]
-fn a_request_without_an_attribute_is_refused() -> Result<()> {
-    let topology = Topology::new()?;
-    let mut client = PathManager::of(&topology.client)?;
-    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    let address = connection.server_address()?;
-    let refusals = [
-        (client.refusal(cmd::CONN_GET, |r| r)?, "token"),
-        (client.refusal(cmd::SUBFLOW_CREATE, |r| r)?, "token"),
-        (client.refusal(cmd::SUBFLOW_DESTROY, |r| r)?, "token"),
-        (
-            client.refusal(cmd::SUBFLOW_CREATE, |r| r.u32(attribute::TOKEN, token.0))?,
-            "subflow",
-        ),
-        (
-            client.refusal(cmd::SUBFLOW_DESTROY, |r| r.u32(attribute::TOKEN, token.0))?,
-            "subflow",
-        ),
-        (
-            client.refusal(cmd::SUBFLOW_CREATE, |r| {
-                r.u32(attribute::TOKEN, token.0)
-                    .nest(attribute::SUBFLOW, |r| {
-                        r.port(subflow::REMOTE_PORT, address.port())
-                    })
-            })?,
-            "remote-address",
-        ),
-        (
-            client.refusal(cmd::SUBFLOW_CREATE, |r| {
-                r.u32(attribute::TOKEN, token.0)
-                    .nest(attribute::SUBFLOW, |r| {
-                        r.address(subflow::REMOTE_ADDRESS, address.ip())
-                    })
-            })?,
-            "remote-port",
-        ),
-        (
-            client.refusal(cmd::SUBFLOW_DESTROY, |r| {
-                r.u32(attribute::TOKEN, token.0)
-                    .nest(attribute::SUBFLOW, |r| r)
-            })?,
-            "id",
-        ),
-    ];
-    for ((errno, message), word) in refusals {
-        assert_eq!(errno, Errno::EINVAL, "{message}");
-        assert!(message.contains(word), "{message:?} does not name {word}");
-    }
-    Ok(())
-}
-
-#[test]
-fn an_attribute_of_the_wrong_size_is_refused() -> Result<()> {
-    let topology = Topology::new()?;
-    let mut client = PathManager::of(&topology.client)?;
-    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    let port = connection.server_address()?.port();
-    for length in [0, 3, 5, 15, 17, 200] {
-        let (errno, message) = client.refusal(cmd::SUBFLOW_CREATE, |r| {
-            r.u32(attribute::TOKEN, token.0)
-                .nest(attribute::SUBFLOW, |r| {
-                    r.attribute(subflow::REMOTE_ADDRESS, &vec![1; length])
-                        .port(subflow::REMOTE_PORT, port)
-                })
-        })?;
-        assert!(
-            [Errno::EINVAL, ERANGE].contains(&errno),
-            "{length} bytes: {errno} {message}"
-        );
-    }
-    let (errno, _) = client.refusal(cmd::CONN_GET, |r| r.attribute(attribute::TOKEN, &[1, 2]))?;
-    assert!([Errno::EINVAL, ERANGE].contains(&errno), "{errno}");
-    Ok(())
-}
-
-#[test]
-fn port_0_is_refused() -> Result<()> {
-    let topology = Topology::new()?;
-    let mut client = PathManager::of(&topology.client)?;
-    for family in Family::BOTH {
-        let (connection, token) = connect(&topology, family, &mut client)?;
-        let mut remote = connection.server_address()?;
-        remote.set_port(0);
-        let result = client.create(token, SubflowCreate::to(remote));
-        assert_refused(result, Errno::EINVAL, "remote-port");
-    }
     Ok(())
 }
 
@@ -343,6 +251,13 @@ fn an_unknown_subflow_cannot_be_destroyed() -> Result<()> {
         Errno::ESRCH,
         "no such subflow",
     );
+    let ends = SubflowDestroy::ends(subflow.local(), subflow.local());
+    assert_refused(client.destroy(token, ends), Errno::ESRCH, "no such subflow");
+    assert_refused(
+        client.client().subflow_set_backup(token, unknown, true),
+        Errno::ESRCH,
+        "no such subflow",
+    );
     client.destroy(token, subflow.id)?;
     assert_refused(
         client.destroy(token, subflow.id),
@@ -350,4 +265,16 @@ fn an_unknown_subflow_cannot_be_destroyed() -> Result<()> {
         "no such subflow",
     );
     connection.exchange(1)
+}
+
+#[test]
+fn a_subflow_that_is_joining_cannot_be_changed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    topology.break_path(Path::Second, Fault::Blackhole)?;
+    let subflow = client.create(token, over_second_path(&connection)?)?;
+    let result = client.client().subflow_set_backup(token, subflow.id, true);
+    assert_refused(result, Errno::ENOTCONN, "not joined");
+    Ok(())
 }

@@ -6,11 +6,11 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use smapp::{EventKind, SubflowId};
+use smapp::{Errno, EventKind, SubflowId};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::{DEADLINE, Family, Netns, Path, PathManager, Process, Topology, wait_for};
 
-use super::{connect, join};
+use super::{connect, join, join_fully};
 
 /// Run `smapp` with arguments separated by spaces.
 fn smapp(host: &Netns, line: &str) -> Result<Output> {
@@ -212,6 +212,188 @@ fn monitor_prints_only_the_events_asked_for() -> Result<()> {
 }
 
 #[test]
+fn addresses_are_announced_and_withdrawn() -> Result<()> {
+    let topology = Topology::new()?;
+    let host = &topology.client;
+    let mut client = PathManager::of(host)?;
+    let mut server = PathManager::of(&topology.server)?;
+    let mut objects = monitor(
+        &topology.server,
+        &["--json", "--events", "add_addr,rem_addr"],
+    )?;
+    let mut lines = monitor(&topology.server, &["--events", "add_addr,rem_addr"])?;
+    for family in Family::BOTH {
+        let (_connection, token) = connect(&topology, family, &mut client)?;
+        let theirs = server.created()?;
+        let address = Path::Second.client(family);
+        let with_port = std::net::SocketAddr::new(address, 8080).to_string();
+        let told = json(host, &format!("address announce {token} {with_port}"))?;
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0]["token"], token.to_string());
+        assert_eq!(told[0]["address"]["address"], address.to_string());
+        assert_eq!(told[0]["address"]["port"], 8080);
+        let id = told[0]["address"]["id"].as_u64().context("no id")?;
+        let event = objects.expect("add_addr", DEADLINE, |line| line.contains("add_addr"))?;
+        let event: Value = serde_json::from_str(&event)?;
+        assert_eq!(event["address"], told[0]["address"]);
+        assert_eq!(event["token"], theirs.to_string());
+        let words = format!("id {id} {with_port}");
+        lines.expect("add_addr", DEADLINE, |line| {
+            line.contains("add_addr") && line.contains(&words)
+        })?;
+        let text = stdout(host, &format!("address announce {token} {with_port}"))?;
+        assert_eq!(text.trim(), format!("{token} {words}"));
+        let text = stdout(
+            host,
+            &format!("address withdraw {token} id {id} {with_port}"),
+        )?;
+        assert_eq!(text, "");
+        let event = objects.expect("rem_addr", DEADLINE, |line| line.contains("rem_addr"))?;
+        let event: Value = serde_json::from_str(&event)?;
+        assert_eq!(event["remote_ids"], serde_json::json!([id]));
+        lines.expect("rem_addr", DEADLINE, |line| {
+            line.contains("rem_addr") && line.ends_with(&format!("id {id}"))
+        })?;
+    }
+    objects.interrupt()?;
+    lines.interrupt()
+}
+
+#[test]
+fn a_subflow_is_set_and_removed_by_its_ends() -> Result<()> {
+    let topology = Topology::new()?;
+    let host = &topology.client;
+    let mut client = PathManager::of(host)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let subflow = join_fully(&mut client, &connection, token)?;
+        for (word, backup) in [("on", true), ("off", false)] {
+            let id = subflow.id;
+            stdout(host, &format!("subflow set {token} id {id} backup {word}"))?;
+            let event = server.expect(EventKind::SubflowPriority, |_| true)?;
+            assert_eq!(event.subflow().map(|s| s.backup_peer), Some(backup));
+        }
+        let (local, remote) = (subflow.local(), subflow.remote());
+        let line = format!("subflow remove {token} from {local} to {remote} reset");
+        stdout(host, &line)?;
+        client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
+        let closed = server.expect(EventKind::SubflowClosed, |_| true)?;
+        let errno = closed.subflow().and_then(|s| s.errno);
+        assert_eq!(errno, Some(Errno::ECONNRESET));
+    }
+    Ok(())
+}
+
+#[test]
+fn stats_tells_the_same_in_both_forms() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    client.connection(token)?;
+    let before = json(&topology.client, "stats")?;
+    let [before] = &before[..] else {
+        anyhow::bail!("expected one object: {before:?}");
+    };
+    let text = stdout(&topology.client, "stats")?;
+    ensure!(before["attached"].as_u64() >= Some(3), "{before}");
+    for operation in before["operation"].as_array().context("no operations")? {
+        let word = operation["operation"].as_str().context("no word")?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(&format!("{word} ")))
+            .with_context(|| format!("no {word} in {text}"))?;
+        let numbers: Vec<u64> = line
+            .split_whitespace()
+            .skip(1)
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        // The first of the two has counted itself meanwhile.
+        let done = operation["done"].as_u64().context("no done")?;
+        let done = done + u64::from(word == "stats_get");
+        assert_eq!(Some(&done), numbers.first(), "{line}");
+        assert_eq!(
+            operation["failed"].as_u64().as_ref(),
+            numbers.get(1),
+            "{line}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn monitor_prints_only_the_connection_asked_for() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (ours, token) = connect(&topology, Family::V4, &mut client)?;
+    let (other, _) = connect(&topology, Family::V6, &mut client)?;
+    let name = token.to_string();
+    let mut monitor = monitor(&topology.client, &["--json", "--connection", &name])?;
+    drop(other);
+    client.expect(EventKind::Closed, |_| true)?;
+    drop(ours);
+    monitor.expect("closed", DEADLINE, |line| {
+        line.contains(r#""event":"closed""#)
+    })?;
+    let objects = monitor.seen().iter().filter(|line| line.starts_with('{'));
+    for line in objects {
+        let event: Value = serde_json::from_str(line)?;
+        assert_eq!(event["token"], name.as_str());
+    }
+    monitor.interrupt()
+}
+
+#[test]
+fn a_connection_is_watched_until_it_is_over() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let name = token.to_string();
+    let args = ["--json", "connection", "show", &name, "--watch"];
+    let mut interrupted = Process::start(&topology.client, "smapp", &args)?;
+    let mut to_the_end = Process::start(&topology.client, "smapp", &args)?;
+    for count in 1..=2 {
+        for process in [&mut interrupted, &mut to_the_end] {
+            let line = process.line(DEADLINE).context("nothing shown")?;
+            let shown: Value = serde_json::from_str(&line)?;
+            let subflows = shown["subflow"].as_array().map(Vec::len);
+            assert_eq!(
+                (&shown["token"], subflows),
+                (&Value::from(&*name), Some(count))
+            );
+        }
+        if count == 1 {
+            join(&mut client, &connection, token)?;
+        }
+    }
+    interrupted.interrupt()?;
+    drop(connection);
+    let status = to_the_end.wait()?;
+    assert_eq!(status.code(), Some(0), "{:?}", to_the_end.seen());
+    Ok(())
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_grammar() -> Result<()> {
+    let topology = Topology::new()?;
+    let host = &topology.client;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(host, &format!("completions {shell}"))?;
+        for word in ["monitor", "withdraw", "--connection"] {
+            let bare = word.trim_start_matches('-');
+            ensure!(script.contains(bare), "{shell}: no {word}");
+        }
+    }
+    std::fs::create_dir_all("/tmp/man")?;
+    stdout(host, "man /tmp/man")?;
+    for page in ["smapp.1", "smapp-subflow-set.1", "smapp-address-announce.1"] {
+        let text = std::fs::read_to_string(format!("/tmp/man/{page}")).context(page)?;
+        ensure!(text.contains(".TH"), "{page}: {text}");
+    }
+    stderr(host, "man /nowhere", 1).map(drop)
+}
+
+#[test]
 fn a_refusal_is_explained() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
@@ -241,6 +423,11 @@ fn a_wrong_use_ends_with_status_2() -> Result<()> {
         "connection show",
         "connection show xyz",
         "monitor --events nonsense",
+        "subflow remove 1",
+        "subflow remove 1 id x",
+        "subflow set 1 id 2 backup maybe",
+        "address announce 1 nowhere",
+        "completions nonsense",
     ] {
         let message = stderr(&topology.client, line, 2)?;
         ensure!(!message.is_empty(), "smapp {line}: no message");

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Addresses that one host announces and the other hears of.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use smapp::message::Address;
+use smapp::{AddressId, Backend, Errno, Event, EventKind};
+use smapp_tests::{DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
+
+use super::{connect, initial, join, over_second_path};
+
+#[test]
+fn an_announced_address_is_told_and_echoed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for (number, family) in Family::BOTH.into_iter().enumerate() {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let theirs = server.created()?;
+        let second = Path::Second.client(family);
+        let announced = client.client().announce(token, second, None)?;
+        assert_ne!(announced.id, AddressId(0), "0 is the initial address");
+        assert_eq!((announced.address, announced.port), (second, None));
+        assert_eq!(server.announced(theirs)?, announced);
+        let count = number as u64 + 1;
+        wait_for("the echo", DEADLINE, || {
+            let echoes = topology.client.counter("EchoAdd")?;
+            ensure!(echoes == count, "{echoes} echoes");
+            Ok(())
+        })?;
+        // What was echoed is not announced again.
+        sleep(Duration::from_secs(150));
+        assert_eq!(topology.client.counter("AddAddrTx")?, count);
+        // The address of a subflow has one ID, whatever it is said with.
+        assert_eq!(
+            join(&mut client, &connection, token)?.local_id,
+            announced.id
+        );
+        connection.exchange(1000)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_address_is_announced_with_a_port() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut server)?;
+        let theirs = client.created()?;
+        let here = connection.server_address()?.ip();
+        let announced = server.client().announce(token, here, Some(8080))?;
+        assert_eq!((announced.address, announced.port), (here, Some(8080)));
+        assert_eq!(client.announced(theirs)?, announced);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_announcement_that_waits_is_not_replaced() -> Result<()> {
+    let topology = Topology::new()?;
+    topology.client.set_sysctl("mptcp/add_addr_timeout", "5")?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let theirs = server.created()?;
+        // No subflow that could carry it.
+        topology.break_path(Path::Second, Fault::Blackhole)?;
+        let joining = client.create(token, over_second_path(&connection)?)?;
+        let first = initial(&mut client, token)?;
+        client.destroy(token, first)?;
+        let second = Path::Second.client(family);
+        let announced = client.client().announce(token, second, None)?;
+        let busy = [
+            client.client().announce(token, second, Some(9)).map(drop),
+            client.client().withdraw(token, &announced),
+        ];
+        for result in busy {
+            let errno = result.err().and_then(|error| error.errno());
+            assert_eq!(errno, Some(Errno::EBUSY));
+        }
+        topology.repair_path(Path::Second, Fault::Blackhole)?;
+        client.joined(joining.id)?;
+        // It may have left with the last segment of the subflow that was closing:
+        // then it is announced again.
+        let again = Duration::from_secs(60);
+        server.expect_within(again, EventKind::AddressAnnounced, |event| {
+            matches!(event, Event::AddressAnnounced { address, .. } if *address == announced)
+        })?;
+        client.client().announce(token, second, Some(9))?;
+        assert_eq!(server.announced(theirs)?.port, Some(9));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let theirs = server.created()?;
+        let second = Path::Second.client(family);
+        let announced = client.client().announce(token, second, None)?;
+        server.announced(theirs)?;
+        let ours = join(&mut client, &connection, token)?;
+        let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
+        let joined = *event.subflow().context("sub_estab has a subflow")?;
+        assert_eq!(joined.remote_id, announced.id);
+        client.client().withdraw(token, &announced)?;
+        let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
+        let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+            anyhow::bail!("{event:?}");
+        };
+        assert_eq!(event.token(), theirs);
+        assert_eq!(remote_ids.iter().collect::<Vec<_>>(), [announced.id]);
+        server.expect_subflow(EventKind::SubflowClosed, joined.id)?;
+        client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
+        connection.exchange(1000)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_address_that_was_not_announced_can_be_withdrawn() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let ours = join(&mut client, &connection, token)?;
+    let address = Address {
+        id: ours.local_id,
+        address: ours.local_address,
+        port: None,
+    };
+    client.client().withdraw(token, &address)?;
+    server.expect(EventKind::AddressesWithdrawn, |_| true)?;
+    client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
+    Ok(())
+}
