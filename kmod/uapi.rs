@@ -116,8 +116,11 @@ pub mod connection {
     pub const IFINDEX: u16 = 12;
     /// Cookie of the socket (SO_COOKIE), unique as long as the host is up.
     pub const COOKIE: u16 = 13;
+    /// Control group (version 2) of the socket, as the number of its directory;
+    /// absent if the kernel keeps none.
+    pub const CGROUP: u16 = 14;
     /// The highest attribute.
-    pub const MAX: u16 = 13;
+    pub const MAX: u16 = 14;
 }
 
 /// An address of one of the hosts.

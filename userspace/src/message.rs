@@ -308,6 +308,9 @@ pub struct Owner {
     /// `SO_COOKIE`, unique as long as the host is up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<u64>,
+    /// Control group (version 2), as the inode number of its directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<u64>,
 }
 
 /// A Multipath TCP connection.
@@ -369,6 +372,7 @@ impl Connection {
                 connection::MARK => c.owner.mark = Some(a.u32()?),
                 connection::IFINDEX => c.owner.ifindex = Some(IfIndex(a.u32()?)),
                 connection::COOKIE => c.owner.cookie = Some(a.u64()?),
+                connection::CGROUP => c.owner.cgroup = Some(a.u64()?),
                 connection::SUBFLOW => each(Part::Subflow(Subflow::decode(a.nest())?)),
                 connection::ADDRESS => each(Part::Address(Address::decode(a.nest())?)),
                 connection::REMOTE_IDS => {

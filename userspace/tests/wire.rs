@@ -73,14 +73,15 @@ const REM_ADDR: [u8; 36] = [
 
 /// `created` by user 1000, with a mark, bound to an interface.
 #[rustfmt::skip]
-const CREATED: [u8; 76] = [
-    76, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+const CREATED: [u8; 88] = [
+    88, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
     16, 1, 0, 0,
     8, 0, 1, 0,  0x4d, 0x3c, 0x2b, 0x1a,
     8, 0, 10, 0,  0xe8, 3, 0, 0,                            // uid
     8, 0, 11, 0,  7, 0, 0, 0,                               // mark
     8, 0, 12, 0,  3, 0, 0, 0,                               // ifindex
     12, 0, 13, 0,  1, 0, 0, 0, 0, 0, 0, 0x80,               // cookie
+    12, 0, 14, 0,  0x2a, 0, 0, 0, 0, 0, 0, 0,               // cgroup
     12, 0, 6, 0x80,  8, 0, 1, 0,  0, 0, 0, 0,               // subflow, id
 ];
 
@@ -217,6 +218,7 @@ fn the_owner_of_a_connection_is_read() {
         mark: Some(7),
         ifindex: Some(IfIndex(3)),
         cookie: Some(1 << 63 | 1),
+        cgroup: Some(42),
     };
     assert_eq!(owner, expected);
 }

@@ -77,6 +77,7 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
             mark: Some(MARK),
             ifindex: Some(IfIndex(ifindex)),
             cookie: Some(socket_cookie(&socket)?),
+            cgroup: None,
         };
         assert_eq!(owner, ours);
         assert_eq!(client.connection(event.token())?.owner, ours);

@@ -106,6 +106,7 @@ pub fn owner(owner: &Owner) -> Vec<String> {
             .ifindex
             .map(|index| format!("dev {}", interface(index))),
         owner.cookie.map(|cookie| format!("cookie {cookie:x}")),
+        owner.cgroup.map(|cgroup| format!("cgroup {cgroup}")),
     ];
     parts.into_iter().flatten().collect()
 }
