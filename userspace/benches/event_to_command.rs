@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use smapp::command::{Command, SubflowCreate, SubflowDestroy};
-use smapp::controller::Fullmesh;
+use smapp::controller::fullmesh::{Fullmesh, Options};
 use smapp::message::{Address, Connection, Subflow};
 use smapp::netlink::{Messages, Request};
 use smapp::uapi::{VERSION, cmd, connection, subflow};
 use smapp::{
-    Backend, Engine, Error, Event, EventSet, IfIndex, Input, LocalAddress, SubflowId, Token,
+    Backend, Engine, Error, Event, EventSet, IfIndex, Input, InterfaceName, LocalAddress,
+    SubflowId, Token,
 };
 
 const TOKEN: Token = Token(0x1a2b_3c4d);
@@ -42,10 +43,15 @@ impl Backend for Writes {
         Ok(Vec::new())
     }
 
+    fn connection(&mut self, _: Token) -> Result<Connection, Error> {
+        Err(Error::NoAnswer("conn-get"))
+    }
+
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
         let local = |address: &str, ifindex| LocalAddress {
             address: address.parse().expect("an address"),
             ifindex: IfIndex(ifindex),
+            interface: InterfaceName::default(),
         };
         Ok(vec![local("10.0.1.1", 2), local("10.0.2.1", 3)])
     }
@@ -102,7 +108,7 @@ fn decode(bytes: &[u8]) -> Result<Event, Error> {
 
 fn event_to_command(criterion: &mut Criterion) {
     let bytes = event_bytes();
-    let mut engine = Engine::new(Writes::default(), Fullmesh::new(1));
+    let mut engine = Engine::new(Writes::default(), Fullmesh::new(Options::default(), 1));
     engine.attach().expect("no connections");
     criterion.bench_function("event_to_command", |bencher| {
         bencher.iter_custom(|rounds| {

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 
 use crate::error::Error;
 use crate::event::IfIndex;
+use crate::interface::InterfaceName;
 use crate::netlink::{self, Attributes, Message, Request};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
@@ -32,6 +33,7 @@ const IFA_F_TENTATIVE: u32 = 0x40;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_SITE: u8 = 200;
 
+const IFLA_IFNAME: u16 = 3;
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 
@@ -42,6 +44,8 @@ pub struct LocalAddress {
     pub address: IpAddr,
     /// The interface that has it.
     pub ifindex: IfIndex,
+    /// The name of that interface.
+    pub interface: InterfaceName,
 }
 
 /// A change of what is usable.
@@ -53,13 +57,19 @@ pub enum AddressChange {
     Down(LocalAddress),
 }
 
+/// An interface.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    flags: u32,
+    name: InterfaceName,
+}
+
 /// All addresses and interfaces, kept up to date message by message.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Addresses {
     /// Whether each address would be usable if its interface were up.
-    assigned: BTreeMap<LocalAddress, bool>,
-    /// Flags of each interface.
-    links: BTreeMap<IfIndex, u32>,
+    assigned: BTreeMap<(IpAddr, IfIndex), bool>,
+    links: BTreeMap<IfIndex, Link>,
 }
 
 impl Addresses {
@@ -76,11 +86,16 @@ impl Addresses {
 
     /// The addresses that are usable now.
     pub fn usable(&self) -> impl Iterator<Item = LocalAddress> {
-        let usable = self.assigned.iter().filter(|&(address, &fit)| {
-            let flags = self.links.get(&address.ifindex).copied().unwrap_or(0);
-            fit && flags & IFF_UP != 0 && flags & IFF_LOOPBACK == 0
-        });
-        usable.map(|(&address, _)| address)
+        let fit = self.assigned.iter().filter(|&(_, &fit)| fit);
+        fit.filter_map(|(&(address, ifindex), _)| {
+            let link = self.links.get(&ifindex)?;
+            let usable = link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0;
+            usable.then_some(LocalAddress {
+                address,
+                ifindex,
+                interface: link.name,
+            })
+        })
     }
 
     /// Takes in what one message says.
@@ -94,7 +109,26 @@ impl Addresses {
 
     fn apply_link(&mut self, message: &Message<'_>) -> Result<(), Error> {
         // struct ifinfomsg: family, pad, type, index, flags, change
-        let [0, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *message.payload else {
+        let [
+            0,
+            _,
+            _,
+            _,
+            i0,
+            i1,
+            i2,
+            i3,
+            f0,
+            f1,
+            f2,
+            f3,
+            _,
+            _,
+            _,
+            _,
+            ref rest @ ..,
+        ] = *message.payload
+        else {
             // AF_BRIDGE and AF_INET6 tell other things about a link.
             return Ok(());
         };
@@ -102,8 +136,15 @@ impl Addresses {
         if message.kind == RTM_DELLINK {
             self.links.remove(&ifindex);
         } else {
-            self.links
-                .insert(ifindex, u32::from_ne_bytes([f0, f1, f2, f3]));
+            let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+            let mut name = InterfaceName::default();
+            for attribute in Attributes::new(rest) {
+                let a = attribute?;
+                if a.kind == IFLA_IFNAME {
+                    name = InterfaceName::new(a.payload.strip_suffix(b"\0").unwrap_or(a.payload));
+                }
+            }
+            self.links.insert(ifindex, Link { flags, name });
         }
         Ok(())
     }
@@ -128,7 +169,7 @@ impl Addresses {
         let Some(address) = local.or(peer) else {
             return Err(Error::Malformed("rtnetlink address"));
         };
-        let address = LocalAddress { address, ifindex };
+        let address = (address, ifindex);
         if message.kind == RTM_DELADDR {
             self.assigned.remove(&address);
         } else {
@@ -163,6 +204,7 @@ mod tests {
         LocalAddress {
             address: address.parse().unwrap(),
             ifindex: IfIndex(ifindex),
+            interface: InterfaceName::new(format!("eth{ifindex}").as_bytes()),
         }
     }
 
@@ -177,7 +219,10 @@ mod tests {
         let mut bytes = Vec::new();
         apply(
             addresses,
-            Request::new(&mut bytes, kind, 0, 0).body(&body).finish(),
+            Request::new(&mut bytes, kind, 0, 0)
+                .body(&body)
+                .attribute(IFLA_IFNAME, format!("eth{ifindex}\0").as_bytes())
+                .finish(),
         );
     }
 

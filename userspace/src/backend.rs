@@ -43,6 +43,9 @@ pub trait Backend {
     /// Lists all connections, without losing events that happen meanwhile.
     fn connections(&mut self) -> Result<Vec<Connection>, Error>;
 
+    /// Asks for one connection, with what TCP knows of its subflows now.
+    fn connection(&mut self, token: Token) -> Result<Connection, Error>;
+
     /// Lists the usable local addresses; their changes come as inputs from now on.
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
 

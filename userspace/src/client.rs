@@ -92,16 +92,6 @@ impl Client {
         self.watch(fd.as_raw_fd(), STOP)
     }
 
-    /// Gets one connection.
-    pub fn connection(&mut self, token: Token) -> Result<Connection, Error> {
-        let mut found = None;
-        self.call(&Command::Connection(token), |attributes| {
-            found = Some(Connection::decode(attributes)?);
-            Ok(())
-        })?;
-        found.ok_or(Error::NoAnswer("conn-get"))
-    }
-
     /// Gets what the module has counted since it was loaded.
     pub fn stats(&mut self) -> Result<Stats, Error> {
         let mut found = None;
@@ -294,6 +284,8 @@ impl Backend for Client {
     }
 
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
+        // What is there is told before the time, however late it is.
+        let mut polled = false;
         loop {
             if let Some(input) = self.pending.pop_front() {
                 return Ok(input);
@@ -305,13 +297,14 @@ impl Backend for Client {
                 return Ok(Input::Stop);
             }
             let left = until.map(|until| until.saturating_sub(self.now()));
-            if left == Some(Duration::ZERO) {
+            if polled && left == Some(Duration::ZERO) {
                 return Ok(Input::Time);
             }
             match self.poll.poll(&mut self.ready, left) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 result => result.map_err(Error::io("poll"))?,
             }
+            polled = true;
             for ready in &self.ready {
                 match (ready.token(), &mut self.events, &mut self.route) {
                     (EVENTS, Some(source), _) | (ROUTE, _, Some(source)) => source.ready = true,
@@ -340,6 +333,15 @@ impl Backend for Client {
             }
         }
         Err(Error::DumpInterrupted)
+    }
+
+    fn connection(&mut self, token: Token) -> Result<Connection, Error> {
+        let mut found = None;
+        self.call(&Command::Connection(token), |attributes| {
+            found = Some(Connection::decode(attributes)?);
+            Ok(())
+        })?;
+        found.ok_or(Error::NoAnswer("conn-get"))
     }
 
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Runs a controller on a kernel.
 
+use std::time::Duration;
+
 use crate::address::{AddressChange, LocalAddress};
 use crate::backend::{Backend, Input};
 use crate::controller::{Context, Controller};
 use crate::error::Error;
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Token};
+use crate::journal::{Decision, Journal};
 use crate::message::Connection;
 use crate::table::Table;
 use crate::timer::Timers;
@@ -19,6 +22,7 @@ pub struct Engine<B, C> {
     controller: C,
     table: Table,
     timers: Timers,
+    journal: Journal,
     addresses: Vec<LocalAddress>,
 }
 
@@ -30,6 +34,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             controller,
             table: Table::default(),
             timers: Timers::default(),
+            journal: Journal::default(),
             addresses: Vec::new(),
         }
     }
@@ -44,6 +49,24 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         self.table.iter()
     }
 
+    /// The last decisions of the policy for a connection, oldest first; also of
+    /// the connections that were closed last.
+    pub fn decisions(&self, token: Token) -> impl Iterator<Item = &Decision> {
+        self.journal.decisions(token)
+    }
+
+    /// The number of timers that are set.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// Lets the program talk to its controller, which may act on what it is
+    /// told: `engine.control(|controller, context| ..)`.
+    pub fn control<R>(&mut self, talk: impl FnOnce(&mut C, &mut Context<'_>) -> R) -> R {
+        let (controller, mut context) = self.split();
+        talk(controller, &mut context)
+    }
+
     /// Attaches and runs until the backend says stop.
     pub fn run(&mut self) -> Result<(), Error> {
         self.attach()?;
@@ -52,12 +75,20 @@ impl<B: Backend, C: Controller> Engine<B, C> {
 
     /// Runs, once attached, until the backend says stop.
     pub fn serve(&mut self) -> Result<(), Error> {
-        loop {
-            match self.backend.wait(self.timers.next())? {
-                Input::Stop => return Ok(()),
-                input => self.handle(input)?,
-            }
+        while self.step(None)? {}
+        Ok(())
+    }
+
+    /// Waits for one input, at most until the clock of the backend shows
+    /// `until`, and acts on it; false if the backend says stop. For a program
+    /// that does other things in between.
+    pub fn step(&mut self, until: Option<Duration>) -> Result<bool, Error> {
+        let next = [self.timers.next(), until].into_iter().flatten().min();
+        match self.backend.wait(next)? {
+            Input::Stop => return Ok(false),
+            input => self.handle(input)?,
         }
+        Ok(true)
     }
 
     /// Registers for events and takes in the connections that exist. In this
@@ -93,6 +124,9 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             Event::Closed { .. } => self.table.close(token),
             _ => None,
         };
+        if let Event::Created { .. } | Event::Established { .. } = event {
+            self.journal.open(token);
+        }
         let (controller, mut context) = self.split();
         let context = &mut context;
         match event {
@@ -102,6 +136,8 @@ impl<B: Backend, C: Controller> Engine<B, C> {
                 if let Some(connection) = over {
                     controller.closed(context, &connection);
                 }
+                self.timers.end(token);
+                self.journal.close(token);
             }
             Event::SubflowEstablished { subflow, .. } => {
                 controller.subflow_established(context, token, subflow);
@@ -139,10 +175,10 @@ impl<B: Backend, C: Controller> Engine<B, C> {
 
     fn fire(&mut self) {
         let now = self.backend.now();
-        while let Some(token) = self.timers.pop(now) {
+        while let Some((token, key)) = self.timers.pop(now) {
             if self.table.get(token).is_some() {
                 let (controller, mut context) = self.split();
-                controller.timer(&mut context, token);
+                controller.timer(&mut context, token, key);
             }
         }
     }
@@ -157,6 +193,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         for connection in unknown {
             let token = connection.token;
             self.table.insert(connection);
+            self.journal.open(token);
             let (controller, mut context) = self.split();
             controller.attached(&mut context, token);
         }
@@ -168,6 +205,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             backend: &mut self.backend,
             table: &mut self.table,
             timers: &mut self.timers,
+            journal: &mut self.journal,
             addresses: &self.addresses,
         };
         (&mut self.controller, context)

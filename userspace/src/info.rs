@@ -31,6 +31,8 @@ pub struct TcpInfo {
     pub snd_cwnd: u32,
     /// Segments retransmitted in all.
     pub total_retrans: u32,
+    /// Rate at which TCP paces the segments, in bytes per second.
+    pub pacing_rate: u64,
     /// Bytes acknowledged by the peer.
     pub bytes_acked: u64,
     /// Bytes received in order.
@@ -52,6 +54,7 @@ impl TcpInfo {
             rttvar: u32_at(bytes, 72),
             snd_cwnd: u32_at(bytes, 80),
             total_retrans: u32_at(bytes, 100),
+            pacing_rate: u64_at(bytes, 104),
             bytes_acked: u64_at(bytes, 120),
             bytes_received: u64_at(bytes, 128),
             delivery_rate: u64_at(bytes, 160),

@@ -13,11 +13,11 @@
 //! - [`controller`] has the policies.
 //!
 //! ```no_run
-//! use smapp::controller::Fullmesh;
+//! use smapp::controller::fullmesh::{Fullmesh, Options};
 //! use smapp::{Client, Engine};
 //!
 //! let client = Client::connect()?;
-//! Engine::new(client, Fullmesh::new(1)).run()?;
+//! Engine::new(client, Fullmesh::new(Options::default(), 1)).run()?;
 //! # Ok::<(), smapp::Error>(())
 //! ```
 #![forbid(unsafe_code)]
@@ -32,10 +32,14 @@ mod error;
 mod event;
 mod family;
 mod info;
+mod interface;
+mod journal;
 pub mod message;
 pub mod netlink;
+mod policy;
 pub mod sim;
 mod socket;
+mod span;
 mod stats;
 mod table;
 mod timer;
@@ -50,4 +54,8 @@ pub use error::{Errno, Error};
 pub use event::{AddressId, Event, EventKind, EventSet, IfIndex, SubflowId, Token};
 pub use family::{Family, Missing, sysctl};
 pub use info::{MptcpInfo, TcpInfo};
+pub use interface::{InterfaceName, Pattern};
+pub use journal::Decision;
+pub use policy::Policy;
+pub use span::Span;
 pub use stats::{OperationStats, Stats};

@@ -356,6 +356,11 @@ impl Backend for Sim {
         Ok(self.connections.values().cloned().collect())
     }
 
+    fn connection(&mut self, token: Token) -> Result<Connection, Error> {
+        let found = self.connections.get(&token).cloned();
+        found.ok_or_else(|| refused(&Command::Connection(token), Errno::ESRCH))
+    }
+
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
         self.inputs
             .retain(|input| !matches!(input, Input::Address(_)));

@@ -12,7 +12,7 @@ use smapp::message::{Address, AddressIds, Connection, Owner, Subflow};
 use smapp::sim::{Outcome, Sim};
 use smapp::{
     AddressId, Backend, Context, Controller, Engine, Errno, Event, EventKind, EventSet, IfIndex,
-    Input,
+    Input, InterfaceName,
 };
 use smapp::{LocalAddress, Token};
 
@@ -47,7 +47,7 @@ impl Controller for Recorder {
         assert!(context.connection(token).is_some());
         self.note("created", token);
         if let Some(delay) = self.timer {
-            context.timer(token, delay);
+            context.timer(token, delay, 5);
         }
     }
 
@@ -86,7 +86,8 @@ impl Controller for Recorder {
         self.note(&format!("rem_addr({ids:?}, {known} known)"), token);
     }
 
-    fn timer(&mut self, context: &mut Context<'_>, token: Token) {
+    fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {
+        assert_eq!(key, 5);
         self.note("timer", token);
         // Refused if the connection has closed and the event was lost.
         if let Ok(subflow) = context.subflow_create(token, &SubflowCreate::to(server())) {
@@ -118,6 +119,7 @@ fn sim() -> Sim {
     sim.address_up(LocalAddress {
         address: client().ip(),
         ifindex: IfIndex(2),
+        interface: InterfaceName::default(),
     });
     sim
 }

@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use smapp::command::Command;
-use smapp::controller::Fullmesh;
+use smapp::controller::fullmesh::{Fullmesh, Options};
 use smapp::message::{Connection, TcpState};
 use smapp::sim::{Outcome, Sim};
-use smapp::{Engine, Errno, IfIndex, LocalAddress, Token};
+use smapp::{Engine, Errno, IfIndex, InterfaceName, LocalAddress, Token};
 
 const TOKEN: Token = Token(0x1a2b_3c4d);
 const WIFI: &str = "10.0.1.1";
@@ -30,6 +30,7 @@ fn local(address: &str) -> LocalAddress {
     LocalAddress {
         address: ip(address),
         ifindex: IfIndex(2),
+        interface: InterfaceName::new(b"eth0"),
     }
 }
 
@@ -61,7 +62,7 @@ fn usual(end: f64) -> Sim {
 }
 
 fn run(sim: Sim) -> Engine<Sim, Fullmesh> {
-    let mut engine = Engine::new(sim, Fullmesh::new(1));
+    let mut engine = Engine::new(sim, Fullmesh::new(Options::default(), 1));
     engine.run().unwrap();
     let known: Vec<_> = engine.connections().collect();
     let live: Vec<_> = engine.backend().live().collect();

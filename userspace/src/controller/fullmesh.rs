@@ -1,71 +1,147 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The policy `fullmesh`: a subflow from every local address to the server.
+//! The policy `fullmesh`: a subflow between every local address and every
+//! address of the server (section 4.1 of the paper).
 //!
 //! It serves the connections that this host opened. Whatever happens, the
 //! answer is the same: [`Fullmesh::mesh`] looks at each pair of a usable local
-//! address and the server's address, and opens the subflow that is missing,
+//! address and an address of the server, and opens the subflow that is missing,
 //! unless the pair has failed and its time has not come. The initial subflow
 //! holds its pair like any other, and once it is gone a join takes its place.
 //!
-//! | errno                           | first retry after |
-//! |---------------------------------|-------------------|
-//! | ECONNREFUSED, ECONNRESET, EPIPE | 1 s               |
-//! | ETIMEDOUT and the rest          | 3 s               |
-//! | unreachable, down               | 5 s               |
-//! | 0: a host closed it on purpose  | 60 s              |
-//!
-//! Each failure in a row doubles the delay, up to 60 s. A delay is shortened by
-//! up to a tenth at random, so that connections do not retry in step.
+//! | errno, or reason of the reset   | first retry after            |
+//! |---------------------------------|------------------------------|
+//! | ECONNREFUSED, ECONNRESET, EPIPE | `reset-delay`                |
+//! | ETIMEDOUT and the rest          | `timeout-delay`              |
+//! | unreachable, down               | `unreachable-delay`          |
+//! | the command finds no route      | `unreachable-delay`, or when an address comes up |
+//! | 0: a host closed it on purpose; lack of resources | `longest-delay` |
+//! | prohibited, middlebox           | never, until an address comes up |
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use serde::Deserialize;
+
+use super::retry::{Random, Retry};
 use super::{Context, Controller};
 use crate::address::LocalAddress;
 use crate::command::SubflowCreate;
 use crate::error::{Errno, Error};
-use crate::event::{EventKind, EventSet, Token};
-use crate::message::{Connection, Subflow};
+use crate::event::{AddressId, EventKind, EventSet, Token};
+use crate::interface::Pattern;
+use crate::message::{Address, AddressIds, Connection, Subflow, TcpState};
+use crate::span::Span;
 
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// For a connection that is not established yet.
 const SOON: Duration = Duration::from_millis(200);
+
+/// How the policy acts.
+#[derive(Clone, Debug, PartialEq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Use only these interfaces; `*` is any characters, `?` any one [default: all]
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub interfaces: Vec<Pattern>,
+    /// Never use these interfaces
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub except: Vec<Pattern>,
+    /// Open subflows on these interfaces as backup: the peer uses them only
+    /// while no other works
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub metered: Vec<Pattern>,
+    /// Subflows of a connection at most, the initial one included
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_subflows)]
+    pub max_subflows: u16,
+    /// Subflows of a connection from one local address at most
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_per_address)]
+    pub max_per_address: u16,
+    /// Addresses announced by the peer to react to at most
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_announced)]
+    pub max_announced: u16,
+    /// Try again this long after a reset
+    #[arg(long, value_name = "TIME", default_value_t = Self::default().reset_delay)]
+    pub reset_delay: Span,
+    /// Try again this long after a timeout, and after any other error
+    #[arg(long, value_name = "TIME", default_value_t = Self::default().timeout_delay)]
+    pub timeout_delay: Span,
+    /// Try again this long after an ICMP message said unreachable, or when
+    /// there is no route; at once when a local address appears
+    #[arg(long, value_name = "TIME", default_value_t = Self::default().unreachable_delay)]
+    pub unreachable_delay: Span,
+    /// Each failure in a row doubles the delay, up to this; a subflow that was
+    /// closed on purpose waits that long
+    #[arg(long, value_name = "TIME", default_value_t = Self::default().longest_delay)]
+    pub longest_delay: Span,
+    /// When the retransmission timeout of a subflow exceeds this, open another
+    /// on its addresses, and close the old one once the new one works: a NAT
+    /// may have forgotten it
+    #[arg(long, value_name = "TIME", default_value_t = Self::default().replace_after)]
+    pub replace_after: Span,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            except: Vec::new(),
+            metered: Vec::new(),
+            max_subflows: 16,
+            max_per_address: 8,
+            max_announced: 8,
+            reset_delay: Span::ms(1000),
+            timeout_delay: Span::ms(3000),
+            unreachable_delay: Span::ms(5000),
+            longest_delay: Span::ms(60_000),
+            replace_after: Span::ms(10_000),
+        }
+    }
+}
 
 /// The policy and what it knows of each connection.
 #[derive(Debug)]
 pub struct Fullmesh {
+    options: Options,
     meshes: BTreeMap<Token, Mesh>,
-    random: u64,
+    random: Random,
 }
+
+/// A local address and an address of the server.
+type Pair = (IpAddr, SocketAddr);
 
 #[derive(Debug)]
 struct Mesh {
     /// The server, as the initial subflow reached it.
-    remote: SocketAddr,
-    /// Local addresses whose last subflow failed.
-    failed: BTreeMap<IpAddr, Failed>,
+    server: SocketAddr,
+    /// Pairs whose last subflow failed: none that is not a pair now.
+    failed: BTreeMap<Pair, Failed>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Failed {
-    times: u32,
-    retry_at: Duration,
+    retry: Retry,
+    /// Only a new address changes something.
+    until_change: bool,
+    /// A new address may bring a route.
+    no_route: bool,
 }
 
-/// How to go on after a failure.
+/// What follows from an error.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Verdict {
     RetryAfter(Duration),
+    WaitForRoute(Duration),
+    WaitForChange,
     GiveUp,
 }
 
 impl Fullmesh {
     /// The policy; `seed` determines the random part of its delays.
-    pub fn new(seed: u64) -> Self {
-        // The generator must not start at 0.
+    pub fn new(options: Options, seed: u64) -> Self {
         Self {
+            options,
             meshes: BTreeMap::new(),
-            random: seed | 1 << 63,
+            random: Random::new(seed),
         }
     }
 
@@ -74,105 +150,228 @@ impl Fullmesh {
         let Some(connection) = context.connection(token) else {
             return;
         };
-        let denied = connection.deny_join_id0 || connection.fallback;
-        if connection.server_side || denied {
+        if connection.server_side || connection.fallback {
             return;
         }
         if let Some(subflow) = connection.leading_subflow() {
             let mesh = Mesh {
-                remote: subflow.remote(),
+                server: subflow.remote(),
                 failed: BTreeMap::new(),
             };
             self.meshes.insert(token, mesh);
-            self.mesh(context, token);
+            self.mesh(context, token, "established");
         }
     }
 
-    /// Opens the subflows that are missing and may be opened now.
-    fn mesh(&mut self, context: &mut Context<'_>, token: Token) {
-        let now = context.now();
-        for local in context.addresses() {
-            let (Some(mesh), Some(connection)) =
-                (self.meshes.get(&token), context.connection(token))
-            else {
-                return;
-            };
-            let same_family = local.address.is_ipv4() == mesh.remote.is_ipv4();
-            let waits = |failed: &Failed| failed.retry_at > now;
-            if !same_family
-                || has_subflow(connection, local.address, mesh.remote)
-                || mesh.failed.get(&local.address).is_some_and(waits)
-            {
+    /// Opens the subflows that are missing and may be opened now, because of `event`.
+    fn mesh(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
+        for &local in context.addresses() {
+            if !self.allows(local) {
                 continue;
             }
-            let subflow = SubflowCreate::to(mesh.remote)
-                .from(local.address)
-                .dev(local.ifindex);
-            match context.subflow_create(token, &subflow) {
-                Ok(created) => log::info!(
-                    "{token} id {}: opening {} -> {}",
-                    created.id,
-                    created.local(),
-                    created.remote()
-                ),
-                Err(error) => {
-                    let level = match error.errno() {
-                        // It is about to be established, or has just closed.
-                        Some(Errno::ENOTCONN | Errno::ESRCH) => log::Level::Info,
-                        _ => log::Level::Warn,
-                    };
-                    log::log!(
-                        level,
-                        "{token} {} -> {}: {error}",
-                        local.address,
-                        subflow.remote()
-                    );
-                    match refusal(&error) {
-                        Verdict::RetryAfter(delay) => {
-                            self.retry(context, token, local.address, delay);
-                        }
-                        Verdict::GiveUp => {
-                            self.meshes.remove(&token);
-                        }
-                    }
-                }
+            let mut n = 0;
+            while let Some((id, remote)) = self.remote(context, token, n) {
+                n += 1;
+                self.pair(context, token, local, id, remote, event);
             }
         }
     }
 
-    /// Has the pair of `local` tried again after `delay`, or later if it has
-    /// failed before.
-    fn retry(&mut self, context: &mut Context<'_>, token: Token, local: IpAddr, delay: Duration) {
-        let jitter = self.jitter();
-        if let Some(mesh) = self.meshes.get_mut(&token) {
-            let failed = mesh.failed.entry(local).or_default();
-            let factor = 1u32 << failed.times.min(10);
-            let delay = delay
-                .saturating_mul(factor)
-                .min(LONGEST_DELAY)
-                .mul_f64(jitter);
-            failed.times += 1;
-            failed.retry_at = context.now() + delay;
-            context.timer(token, delay);
-            log::info!(
-                "{token} from {local}: next try in {:.1} s",
-                delay.as_secs_f64()
-            );
+    /// Whether subflows may start from this address.
+    fn allows(&self, local: LocalAddress) -> bool {
+        let among = |patterns: &[Pattern]| patterns.iter().any(|p| p.matches(local.interface));
+        let Options {
+            interfaces, except, ..
+        } = &self.options;
+        (interfaces.is_empty() || among(interfaces)) && !among(except)
+    }
+
+    /// The `n`th address of the server: the one that the connection was opened
+    /// to, then those that it has announced.
+    fn remote(
+        &self,
+        context: &Context<'_>,
+        token: Token,
+        n: usize,
+    ) -> Option<(Option<AddressId>, SocketAddr)> {
+        let server = self.meshes.get(&token)?.server;
+        let first = !context.connection(token)?.deny_join_id0;
+        let announced = context.remote_addresses(token);
+        let announced = announced
+            .filter(|announced| may_contact(announced.address))
+            .map(|a| {
+                let port = a.port.unwrap_or(server.port());
+                (Some(a.id), SocketAddr::new(a.address, port))
+            })
+            .filter(|&(_, remote)| remote != server)
+            .take(self.options.max_announced.into());
+        first
+            .then_some((None, server))
+            .into_iter()
+            .chain(announced)
+            .nth(n)
+    }
+
+    /// Opens the subflow of one pair, if it is missing and may be opened now.
+    fn pair(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        local: LocalAddress,
+        id: Option<AddressId>,
+        remote: SocketAddr,
+        event: &str,
+    ) {
+        let now = context.now();
+        let (Some(mesh), Some(connection)) = (self.meshes.get(&token), context.connection(token))
+        else {
+            return;
+        };
+        let subflows = &connection.subflows;
+        let from_there = subflows.iter().filter(|s| s.local_address == local.address);
+        let failed = mesh.failed.get(&(local.address, remote));
+        if local.address.is_ipv4() != remote.is_ipv4()
+            || from_there.clone().any(|s| s.remote() == remote)
+            || failed.is_some_and(|f| f.until_change || f.retry.waits(now))
+            || subflows.len() >= self.options.max_subflows.into()
+            || from_there.count() >= self.options.max_per_address.into()
+        {
+            return;
+        }
+        self.open(context, token, local, id, remote, event);
+    }
+
+    /// Opens a subflow.
+    fn open(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        local: LocalAddress,
+        id: Option<AddressId>,
+        remote: SocketAddr,
+        event: &str,
+    ) {
+        let metered = &self.options.metered;
+        let create = SubflowCreate::to(remote)
+            .from(local.address)
+            .dev(local.ifindex)
+            .backup(metered.iter().any(|p| p.matches(local.interface)));
+        let create = id.map_or(create, |id| create.remote_id(id));
+        match context.subflow_create(token, &create) {
+            Ok(subflow) => context.explain(
+                token,
+                format_args!(
+                    "{event}: opening subflow {} {} -> {remote}",
+                    subflow.id,
+                    subflow.local()
+                ),
+            ),
+            Err(error) => {
+                let verdict = self.refusal(&error);
+                let what = format_args!(
+                    "{event}: subflow {} -> {remote} refused, {error}",
+                    local.address
+                );
+                self.judge(context, token, (local.address, remote), verdict, what);
+            }
         }
     }
 
-    /// A factor between 0.9 and 1 (xorshift64).
-    fn jitter(&mut self) -> f64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        1.0 - 0.1 * (self.random >> 11) as f64 / (1u64 << 53) as f64
+    /// Acts on a failure of a pair, which `what` tells.
+    fn judge(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        pair: Pair,
+        verdict: Verdict,
+        what: std::fmt::Arguments<'_>,
+    ) {
+        if verdict == Verdict::GiveUp {
+            self.meshes.remove(&token);
+            return context.explain(token, format_args!("{what}: nothing more to do here"));
+        }
+        let Some(mesh) = self.meshes.get_mut(&token) else {
+            return;
+        };
+        let failed = mesh.failed.entry(pair).or_default();
+        failed.no_route = matches!(verdict, Verdict::WaitForRoute(_));
+        failed.until_change = verdict == Verdict::WaitForChange;
+        let (Verdict::RetryAfter(first) | Verdict::WaitForRoute(first)) = verdict else {
+            return context.explain(
+                token,
+                format_args!("{what}: not again until an address comes"),
+            );
+        };
+        let longest = self.options.longest_delay.0;
+        let retry = &mut failed.retry;
+        let delay = retry.failed(context.now(), first, longest, &mut self.random);
+        let (times, seconds) = (retry.times(), delay.as_secs_f64());
+        self.wake(context, token);
+        context.explain(
+            token,
+            format_args!("{what}: opening again in {seconds:.1} s (try {times})"),
+        );
     }
 
-    /// Forgets that subflows from `local` have failed.
-    fn forgive(&mut self, token: Token, local: IpAddr) {
-        if let Some(mesh) = self.meshes.get_mut(&token) {
-            mesh.failed.remove(&local);
+    /// Sets the timer of a connection for the pair whose time comes first.
+    fn wake(&self, context: &mut Context<'_>, token: Token) {
+        let now = context.now();
+        let failed = self.meshes.get(&token).map(|mesh| mesh.failed.values());
+        let waiting = failed.into_iter().flatten().filter(|f| !f.until_change);
+        let next = waiting.filter_map(|f| f.retry.left(now)).min();
+        if let Some(delay) = next {
+            context.timer(token, delay, 0);
+        }
+    }
+
+    /// What follows from a subflow that has closed.
+    fn closure(&self, subflow: &Subflow) -> Verdict {
+        let longest = self.options.longest_delay.0;
+        // Reason codes of RFC 8684 section 3.6.
+        match (subflow.reset_reason, subflow.reset_transient) {
+            (Some(3 | 6), false) => return Verdict::WaitForChange,
+            (Some(2 | 3 | 6), _) => return Verdict::RetryAfter(longest),
+            _ => {}
+        }
+        match subflow.errno {
+            Some(Errno(0)) => Verdict::RetryAfter(longest),
+            // The event that would have told was lost.
+            None => Verdict::RetryAfter(self.options.reset_delay.0),
+            Some(errno) => self.error(errno),
+        }
+    }
+
+    /// What follows from an errno.
+    fn error(&self, errno: Errno) -> Verdict {
+        let options = &self.options;
+        match errno {
+            Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::EPIPE => {
+                Verdict::RetryAfter(options.reset_delay.0)
+            }
+            Errno::ENETUNREACH
+            | Errno::EHOSTUNREACH
+            | Errno::ENETDOWN
+            | Errno::EHOSTDOWN
+            | Errno::EADDRNOTAVAIL => Verdict::RetryAfter(options.unreachable_delay.0),
+            _ => Verdict::RetryAfter(options.timeout_delay.0),
+        }
+    }
+
+    /// What follows from a refused command.
+    fn refusal(&self, error: &Error) -> Verdict {
+        match error.errno() {
+            // Plain TCP; joins denied; no longer this path manager's; no longer there.
+            Some(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM | Errno::ESRCH) => {
+                Verdict::GiveUp
+            }
+            Some(Errno::ENOTCONN) => Verdict::RetryAfter(SOON),
+            Some(Errno::ENOSPC) => Verdict::RetryAfter(self.options.longest_delay.0),
+            // There is no route from this address.
+            Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EADDRNOTAVAIL) => {
+                Verdict::WaitForRoute(self.options.unreachable_delay.0)
+            }
+            Some(errno) => self.error(errno),
+            None => Verdict::RetryAfter(self.options.timeout_delay.0),
         }
     }
 
@@ -188,6 +387,9 @@ impl Controller for Fullmesh {
             EventKind::Closed,
             EventKind::SubflowEstablished,
             EventKind::SubflowClosed,
+            EventKind::Timeout,
+            EventKind::AddressAnnounced,
+            EventKind::AddressesWithdrawn,
         ])
     }
 
@@ -203,44 +405,140 @@ impl Controller for Fullmesh {
         self.meshes.remove(&connection.token);
     }
 
-    fn subflow_established(&mut self, _: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        self.forgive(token, subflow.local_address);
+    fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        let Some(mesh) = self.meshes.get_mut(&token) else {
+            return;
+        };
+        mesh.failed
+            .remove(&(subflow.local_address, subflow.remote()));
+        // What it was opened to replace, see timeout().
+        let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
+        let mut old = subflows.iter().filter(|s| {
+            let same = s.local_address == subflow.local_address && s.remote() == subflow.remote();
+            let silent = s
+                .rto
+                .is_some_and(|rto| micros(rto) > self.options.replace_after.0);
+            same && silent && s.id != subflow.id && (s.active || s.initial)
+        });
+        if let Some(id) = old.next().map(|s| s.id) {
+            context.explain(
+                token,
+                format_args!(
+                    "sub_estab id {}: closing {id}, which it replaces",
+                    subflow.id
+                ),
+            );
+            if let Err(error) = context.subflow_destroy(token, id) {
+                log::warn!("{token} id {id}: {error}");
+            }
+        }
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        let ours = |mesh: &Mesh| mesh.remote == subflow.remote();
-        // An address that is gone starts afresh when it returns.
-        let usable = context
-            .addresses()
-            .iter()
-            .any(|a| a.address == subflow.local_address);
-        if usable && self.meshes.get(&token).is_some_and(ours) {
-            let delay = delay_after(subflow.errno);
-            self.retry(context, token, subflow.local_address, delay);
+        let pair = (subflow.local_address, subflow.remote());
+        // An address that is gone starts afresh when it returns, and a pair that is still held
+        // by another subflow misses nothing.
+        let usable = context.addresses().iter().any(|a| a.address == pair.0);
+        let held = context.connection(token).is_some_and(|c| holds(c, pair));
+        let ours = |n| self.remote(context, token, n).map(|(_, remote)| remote);
+        let wanted = (0..).map_while(ours).any(|remote| remote == pair.1);
+        if !usable || held || !wanted {
+            return self.mesh(context, token, "sub_closed");
+        }
+        let verdict = self.closure(subflow);
+        let id = subflow.id;
+        match subflow.errno {
+            Some(errno) => {
+                let what = format_args!("sub_closed id {id} {errno}");
+                self.judge(context, token, pair, verdict, what);
+            }
+            None => {
+                let what = format_args!("sub_closed id {id}, for an unknown reason");
+                self.judge(context, token, pair, verdict, what);
+            }
+        }
+    }
+
+    fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        let pair = (subflow.local_address, subflow.remote());
+        let rto = micros(subflow.rto.unwrap_or(0));
+        let alone = |c: &Connection| {
+            let known = c.subflow(subflow.id);
+            let joined = known.is_some_and(|s| s.state == Some(TcpState::ESTABLISHED));
+            joined && c.subflows.iter().filter(|s| on(s, pair)).count() == 1
+        };
+        let local = context.addresses().iter().find(|a| a.address == pair.0);
+        let (Some(mesh), Some(&local)) = (self.meshes.get(&token), local) else {
+            return;
+        };
+        let waits = |f: &Failed| f.until_change || f.retry.waits(context.now());
+        if rto > self.options.replace_after.0
+            && (subflow.active || subflow.initial)
+            && context.connection(token).is_some_and(alone)
+            && !mesh.failed.get(&pair).is_some_and(waits)
+            && self.allows(local)
+        {
+            let id = Some(subflow.remote_id).filter(|id| id.0 != 0);
+            let seconds = rto.as_secs_f64();
+            let event = format!("timeout id {}, RTO {seconds:.1} s", subflow.id);
+            self.open(context, token, local, id, pair.1, &event);
+        }
+    }
+
+    fn address_announced(&mut self, context: &mut Context<'_>, token: Token, address: &Address) {
+        if may_contact(address.address) {
+            if let Some(mesh) = self.meshes.get_mut(&token) {
+                mesh.failed.retain(|pair, _| pair.1.ip() != address.address);
+            }
+            self.mesh(context, token, "add_addr");
+        } else if self.meshes.contains_key(&token) {
+            context.explain(
+                token,
+                format_args!("add_addr {address}: not an address to contact"),
+            );
+        }
+    }
+
+    fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, _: AddressIds) {
+        let remotes: Vec<_> = (0..)
+            .map_while(|n| self.remote(context, token, n))
+            .collect();
+        if let Some(mesh) = self.meshes.get_mut(&token) {
+            let known = |remote| remotes.iter().any(|&(_, known)| known == remote);
+            mesh.failed.retain(|pair, _| known(pair.1));
         }
     }
 
     fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
         for token in self.tokens() {
-            self.forgive(token, address.address);
-            self.mesh(context, token);
+            if let Some(mesh) = self.meshes.get_mut(&token) {
+                let stays = |pair: &Pair, f: &Failed| {
+                    pair.0 != address.address && !f.until_change && !f.no_route
+                };
+                mesh.failed.retain(|pair, failed| stays(pair, failed));
+            }
+            self.mesh(context, token, "new_local_addr");
         }
     }
 
     fn address_down(&mut self, context: &mut Context<'_>, gone: LocalAddress) {
         // Another interface may have the same address.
-        if context
-            .addresses()
-            .iter()
-            .any(|a| a.address == gone.address)
-        {
+        let mut left = context.addresses().iter();
+        if left.any(|a| a.address == gone.address) {
             return;
         }
         for token in self.tokens() {
+            if let Some(mesh) = self.meshes.get_mut(&token) {
+                mesh.failed.retain(|pair, _| pair.0 != gone.address);
+            }
             let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
             let from_there = subflows.iter().filter(|s| s.local_address == gone.address);
             for id in from_there.map(|s| s.id).collect::<Vec<_>>() {
-                log::info!("{token} id {id}: closing, {} is gone", gone.address);
+                let address = gone.address;
+                context.explain(
+                    token,
+                    format_args!("del_local_addr {address}: closing subflow {id}"),
+                );
                 if let Err(error) = context.subflow_destroy(token, id) {
                     log::warn!("{token} id {id}: {error}");
                 }
@@ -248,36 +546,65 @@ impl Controller for Fullmesh {
         }
     }
 
-    fn timer(&mut self, context: &mut Context<'_>, token: Token) {
-        self.mesh(context, token);
+    fn timer(&mut self, context: &mut Context<'_>, token: Token, _: u32) {
+        self.mesh(context, token, "timer");
+        self.wake(context, token);
     }
 }
 
-fn has_subflow(connection: &Connection, local: IpAddr, remote: SocketAddr) -> bool {
-    let mut subflows = connection.subflows.iter();
-    subflows.any(|s| s.local_address == local && s.remote() == remote)
+fn on(subflow: &Subflow, (local, remote): Pair) -> bool {
+    subflow.local_address == local && subflow.remote() == remote
 }
 
-/// How long to wait after a subflow has closed.
-fn delay_after(errno: Option<Errno>) -> Duration {
-    Duration::from_secs(match errno {
-        Some(Errno(0)) => return LONGEST_DELAY,
-        // The event that would have told was lost.
-        None => 1,
-        Some(Errno::ECONNREFUSED | Errno::ECONNRESET | Errno::EPIPE) => 1,
-        Some(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => 5,
-        Some(Errno::ENETDOWN | Errno::EHOSTDOWN | Errno::EADDRNOTAVAIL) => 5,
-        Some(_) => 3,
-    })
+fn holds(connection: &Connection, pair: Pair) -> bool {
+    connection.subflows.iter().any(|s| on(s, pair))
 }
 
-/// What a refused command means for the connection.
-fn refusal(error: &Error) -> Verdict {
-    match error.errno() {
-        // Plain TCP; joins denied; no longer this path manager's; no longer there.
-        Some(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM | Errno::ESRCH) => Verdict::GiveUp,
-        Some(Errno::ENOTCONN) => Verdict::RetryAfter(SOON),
-        Some(Errno::ENOSPC) => Verdict::RetryAfter(LONGEST_DELAY),
-        errno => Verdict::RetryAfter(delay_after(errno)),
+fn micros(us: u32) -> Duration {
+    Duration::from_micros(us.into())
+}
+
+/// Whether an address that a peer has announced may be contacted at all: a peer
+/// must not have this host talk to itself, to groups, or to a link that the
+/// address does not name.
+fn may_contact(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(a) => {
+            let [first, ..] = a.octets();
+            first != 0 && first < 224 && !a.is_loopback() && !a.is_link_local()
+        }
+        IpAddr::V6(a) => {
+            let link_local = a.segments()[0] & 0xffc0 == 0xfe80;
+            !(a.is_loopback() || a.is_unspecified() || a.is_multicast() || link_local)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_announced_addresses_are_not_contacted() {
+        for address in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "255.255.255.255",
+            "169.254.1.1",
+            "240.0.0.1",
+            "::",
+            "::1",
+            "ff02::1",
+            "fe80::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(!may_contact(address.parse().unwrap()), "{address}");
+        }
+        for address in ["10.0.3.1", "192.0.2.1", "fd00::1", "2001:db8::1"] {
+            assert!(may_contact(address.parse().unwrap()), "{address}");
+        }
     }
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Policies: what subflows should exist.
 
-mod fullmesh;
+pub mod fullmesh;
+mod retry;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,11 +13,10 @@ use crate::backend::Backend;
 use crate::command::{SubflowCreate, SubflowDestroy};
 use crate::error::Error;
 use crate::event::{EventSet, SubflowId, Token};
+use crate::journal::Journal;
 use crate::message::{Address, AddressIds, Connection, Subflow};
 use crate::table::Table;
 use crate::timer::Timers;
-
-pub use fullmesh::Fullmesh;
 
 /// A policy, told by an [`Engine`](crate::Engine) what happens.
 ///
@@ -68,7 +69,65 @@ pub trait Controller {
     fn address_down(&mut self, context: &mut Context<'_>, address: LocalAddress) {}
 
     /// A timer that was set for a live connection is due.
-    fn timer(&mut self, context: &mut Context<'_>, token: Token) {}
+    fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {}
+}
+
+impl<C: Controller + ?Sized> Controller for Box<C> {
+    fn events(&self) -> EventSet {
+        (**self).events()
+    }
+
+    fn attached(&mut self, context: &mut Context<'_>, token: Token) {
+        (**self).attached(context, token);
+    }
+
+    fn created(&mut self, context: &mut Context<'_>, token: Token) {
+        (**self).created(context, token);
+    }
+
+    fn established(&mut self, context: &mut Context<'_>, token: Token) {
+        (**self).established(context, token);
+    }
+
+    fn closed(&mut self, context: &mut Context<'_>, connection: &Connection) {
+        (**self).closed(context, connection);
+    }
+
+    fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        (**self).subflow_established(context, token, subflow);
+    }
+
+    fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        (**self).subflow_closed(context, token, subflow);
+    }
+
+    fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        (**self).timeout(context, token, subflow);
+    }
+
+    fn subflow_priority(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        (**self).subflow_priority(context, token, subflow);
+    }
+
+    fn address_announced(&mut self, context: &mut Context<'_>, token: Token, address: &Address) {
+        (**self).address_announced(context, token, address);
+    }
+
+    fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, ids: AddressIds) {
+        (**self).addresses_withdrawn(context, token, ids);
+    }
+
+    fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
+        (**self).address_up(context, address);
+    }
+
+    fn address_down(&mut self, context: &mut Context<'_>, address: LocalAddress) {
+        (**self).address_down(context, address);
+    }
+
+    fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {
+        (**self).timer(context, token, key);
+    }
 }
 
 /// What a controller can see and do.
@@ -76,6 +135,7 @@ pub struct Context<'a> {
     pub(crate) backend: &'a mut dyn Backend,
     pub(crate) table: &'a mut Table,
     pub(crate) timers: &'a mut Timers,
+    pub(crate) journal: &'a mut Journal,
     pub(crate) addresses: &'a [LocalAddress],
 }
 
@@ -93,6 +153,12 @@ impl<'a> Context<'a> {
     /// All live connections.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.table.iter()
+    }
+
+    /// Asks the kernel for a connection: with what TCP and Multipath TCP know
+    /// of it now. The table stays as it is, its changes are events.
+    pub fn query(&mut self, token: Token) -> Result<Connection, Error> {
+        self.backend.connection(token)
     }
 
     /// What the peer of a connection has announced and not withdrawn since the
@@ -152,9 +218,27 @@ impl<'a> Context<'a> {
         self.backend.withdraw(token, address)
     }
 
-    /// Has [`Controller::timer`] called after `delay`, if the connection still
-    /// lives then.
-    pub fn timer(&mut self, token: Token, delay: Duration) {
-        self.timers.set(self.backend.now() + delay, token);
+    /// Has [`Controller::timer`] called with `key` after `delay`, if the
+    /// connection still lives then. A timer of the connection with the same key
+    /// is replaced.
+    pub fn timer(&mut self, token: Token, delay: Duration, key: u32) {
+        self.timers.set(self.backend.now() + delay, token, key);
+    }
+
+    /// Takes back a timer, if it is set.
+    pub fn cancel(&mut self, token: Token, key: u32) {
+        self.timers.cancel(token, key);
+    }
+
+    /// Takes back all timers of a connection: another policy takes charge of it.
+    pub fn cancel_all(&mut self, token: Token) {
+        self.timers.end(token);
+    }
+
+    /// Writes down why something is done or left, for the log and for
+    /// [`Engine::decisions`](crate::Engine::decisions): the event at hand, then
+    /// a colon, then what follows from it.
+    pub fn explain(&mut self, token: Token, why: fmt::Arguments<'_>) {
+        self.journal.write(self.backend.now(), token, why);
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use smapp::{EventKind, Token};
+use smapp::{EventKind, Policy, Token};
 
 /// Decide in user space which subflows Multipath TCP connections have.
 ///
@@ -71,8 +71,13 @@ Examples:
     /// Show what the module has counted since it was loaded
     Stats,
     /// Run a policy until it is interrupted
-    #[command(subcommand)]
-    Run(Policy),
+    Run {
+        /// Seed for what is random in a policy [default: the process id]
+        #[arg(long)]
+        seed: Option<u64>,
+        #[command(subcommand)]
+        policy: Policy,
+    },
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  smapp completions bash > /etc/bash_completion.d/smapp")]
     Completions {
@@ -193,20 +198,6 @@ Examples:
         /// The address, with the port if it was announced with one
         #[arg(value_parser = endpoint)]
         address: Endpoint,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Policy {
-    /// A subflow from every usable local address to the server
-    ///
-    /// For each connection that this host opens, and for those that are open
-    /// already: one subflow from each local address to the server's address,
-    /// also when an address appears later, and again after one has failed.
-    Fullmesh {
-        /// Seed for the random part of retry delays [default: the process id]
-        #[arg(long)]
-        seed: Option<u64>,
     },
 }
 

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Command::Subflow(command) => subflow::subflow(command, cli.json),
         Command::Address(command) => address::address(command, cli.json),
         Command::Stats => stats::stats(cli.json),
-        Command::Run(policy) => run::run(policy),
+        Command::Run { seed, policy } => run::run(policy, *seed),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { directory } => manual::man(directory),
     };

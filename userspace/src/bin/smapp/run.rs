@@ -5,21 +5,12 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use smapp::controller::Fullmesh;
-use smapp::{Client, Controller, Engine, sysctl};
+use smapp::{Client, Engine, Policy, sysctl};
 
-use crate::{cli, signal};
+use crate::signal;
 
-pub fn run(policy: &cli::Policy) -> Result<ExitCode> {
-    match policy {
-        cli::Policy::Fullmesh { seed } => {
-            let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-            serve("fullmesh", Fullmesh::new(seed))
-        }
-    }
-}
-
-fn serve(name: &str, policy: impl Controller) -> Result<ExitCode> {
+pub fn run(policy: &Policy, seed: Option<u64>) -> Result<ExitCode> {
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let end = signal::end()?;
     let client = Client::connect()?;
     client.stop_on(&end)?;
@@ -30,12 +21,13 @@ fn serve(name: &str, policy: impl Controller) -> Result<ExitCode> {
         ),
         _ => {}
     }
-    let mut engine = Engine::new(client, policy);
+    let mut engine = Engine::new(client, policy.controller(seed));
     engine.attach()?;
     let attached = engine.connections().count();
     let _ = writeln!(
         io::stderr(),
-        "smapp: {name} is running, {attached} connections attached"
+        "smapp: {} is running, {attached} connections attached",
+        policy.word()
     );
     engine.serve()?;
     Ok(ExitCode::SUCCESS)
