@@ -6,14 +6,22 @@ use crate::{
     module_parameters,
     stats::{self, ATTACHED, RELEASED},
     sys::{
-        connection::{Connection, ConnectionInfo, Endpoint, Subflow, SubflowInfo},
+        connection::{Connection, ConnectionInfo, Endpoint, Join, Subflow, SubflowInfo},
+        local_address::{LocalAddress, Watcher},
         message::{Body, Context},
+        net::Net,
         path_manager::PathManager,
     },
     uapi::{address, cmd, connection, group, subflow},
     FAMILY,
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// Counts what makes two listings of the connections differ.
+pub(crate) static CHANGES: Atomic<i64> = Atomic::new(0);
 
 /// The path manager: it decides next to nothing, and tells the rest.
 pub(crate) struct Smapp;
@@ -27,9 +35,11 @@ impl PathManager for Smapp {
 
     fn released() {
         RELEASED.fetch_add(1, Relaxed);
+        CHANGES.fetch_add(1, Relaxed);
     }
 
     fn created(connection: &Connection, subflow: &Subflow) {
+        CHANGES.fetch_add(1, Relaxed);
         CREATED.send(connection, SOCKET_SIZE + SUBFLOW_SIZE, |body, info| {
             put_socket(body, info)?;
             body.nest(connection::SUBFLOW, |body| {
@@ -43,14 +53,17 @@ impl PathManager for Smapp {
     }
 
     fn closed(connection: &Connection) {
+        CHANGES.fetch_add(1, Relaxed);
         CLOSED.send(connection, 0, |_, _| Ok(()));
     }
 
     fn subflow_established(connection: &Connection, subflow: &Subflow) {
+        CHANGES.fetch_add(1, Relaxed);
         SUB_ESTAB.send_subflow(connection, subflow, put_subflow);
     }
 
     fn subflow_closed(connection: &Connection, subflow: &Subflow) {
+        CHANGES.fetch_add(1, Relaxed);
         SUB_CLOSED.send_subflow(connection, subflow, put_fate);
     }
 
@@ -80,6 +93,20 @@ impl PathManager for Smapp {
     fn accepts_subflow(connection: &Connection) -> bool {
         connection.info().extra_subflows() < module_parameters::peer_subflows.value()
     }
+
+    fn accepts_join(join: &Join<'_>) -> bool {
+        join.siblings() < u32::from(module_parameters::peer_address_subflows.value())
+    }
+}
+
+impl Watcher for Smapp {
+    fn usable(address: &LocalAddress<'_>) {
+        NEW_LOCAL_ADDR.send_local(address);
+    }
+
+    fn gone(address: &LocalAddress<'_>) {
+        DEL_LOCAL_ADDR.send_local(address);
+    }
 }
 
 /// A kind of event: its group, the number that its messages carry, the context of its hook.
@@ -94,6 +121,8 @@ const SUB_PRIORITY: Kind = Kind(group::SUB_PRIORITY, cmd::SUB_PRIORITY, Context:
 const TIMEOUT: Kind = Kind(group::TIMEOUT, cmd::TIMEOUT, Context::ATOMIC);
 const ADD_ADDR: Kind = Kind(group::ADD_ADDR, cmd::ADD_ADDR, Context::ATOMIC);
 const REM_ADDR: Kind = Kind(group::REM_ADDR, cmd::REM_ADDR, Context::ATOMIC);
+const NEW_LOCAL_ADDR: Kind = Kind(group::NEW_LOCAL_ADDR, cmd::NEW_LOCAL_ADDR, Context::ATOMIC);
+const DEL_LOCAL_ADDR: Kind = Kind(group::DEL_LOCAL_ADDR, cmd::DEL_LOCAL_ADDR, Context::ATOMIC);
 
 impl Kind {
     /// Sends an event of at most `size` bytes, beside those of the connection, to those who
@@ -104,16 +133,34 @@ impl Kind {
         size: usize,
         fill: impl FnOnce(&mut Body<'_>, &ConnectionInfo<'_>) -> Result,
     ) -> bool {
-        let &Self(group, cmd, context) = self;
-        if !FAMILY.has_listeners(group) {
+        if !FAMILY.has_listeners(self.0) {
             return true;
         }
         let info = connection.info();
         let size = CONNECTION_SIZE.saturating_add(size);
-        let sent = FAMILY.multicast(info.net(), (group, cmd), (size, context), |body| {
+        self.multicast(info.net(), size, |body| {
             put_connection(body, &info)?;
             fill(body, &info)
-        });
+        })
+    }
+
+    /// Sends an event about a local address to those who listen.
+    fn send_local(&self, address: &LocalAddress<'_>) {
+        if FAMILY.has_listeners(self.0) {
+            self.multicast(address.net(), LOCAL_ADDRESS_SIZE, |body| {
+                put_local_address(body, address)
+            });
+        }
+    }
+
+    fn multicast(
+        &self,
+        net: &Net,
+        size: usize,
+        fill: impl FnOnce(&mut Body<'_>) -> Result,
+    ) -> bool {
+        let &Self(group, cmd, context) = self;
+        let sent = FAMILY.multicast(net, (group, cmd), (size, context), fill);
         stats::count(cmd, sent);
         sent
     }
@@ -133,11 +180,12 @@ impl Kind {
 
 // What the functions below write at most, a nest with its header.
 pub(crate) const CONNECTION_SIZE: usize = 8 + 2 * 4;
-pub(crate) const SOCKET_SIZE: usize = 3 * 8 + 12;
+pub(crate) const SOCKET_SIZE: usize = 3 * 8 + 2 * 12;
 pub(crate) const SUBFLOW_SIZE: usize = 4 + 8 + 2 * (20 + 8 + 8) + 8 + 4 * 4 + 8;
 pub(crate) const TIMER_SIZE: usize = 5 * 8;
 const FATE_SIZE: usize = 3 * 8 + 2 * 4 + 2 * 12;
 pub(crate) const ADDRESS_SIZE: usize = 4 + 8 + 20 + 8;
+const LOCAL_ADDRESS_SIZE: usize = 4 + 20 + 8 + 20 + 8;
 /// `MPTCP_RM_IDS_MAX` bytes.
 const IDS_SIZE: usize = 4 + 8;
 
@@ -157,7 +205,11 @@ pub(crate) fn put_socket(body: &mut Body<'_>, info: &ConnectionInfo<'_>) -> Resu
     if info.ifindex() != 0 {
         body.u32(connection::IFINDEX, info.ifindex())?;
     }
-    body.u64(connection::COOKIE, info.cookie())
+    body.u64(connection::COOKIE, info.cookie())?;
+    match info.cgroup() {
+        0 => Ok(()),
+        cgroup => body.u64(connection::CGROUP, cgroup),
+    }
 }
 
 /// Which subflow it is; goes into a nest.
@@ -190,6 +242,16 @@ pub(crate) fn put_address(body: &mut Body<'_>, address: &Endpoint<'_>) -> Result
             0 => Ok(()),
             port => body.be16(address::PORT, port),
         }
+    })
+}
+
+/// An address of this host, in a nest.
+fn put_local_address(body: &mut Body<'_>, local: &LocalAddress<'_>) -> Result {
+    body.nest(connection::ADDRESS, |body| {
+        body.bytes(address::ADDRESS, local.address())?;
+        body.u32(address::IFINDEX, local.ifindex())?;
+        body.string(address::INTERFACE, local.interface())?;
+        body.u8(address::SCOPE, local.scope())
     })
 }
 

@@ -21,6 +21,7 @@ use kernel::{module::this_module, prelude::*, sync::atomic::Relaxed};
 use stats::{Counted, StatsGet, ATTACHED, RELEASED};
 use sys::{
     family::{self, Family, Group, Operation},
+    local_address::{self, Notifiers},
     path_manager::{self, Ops},
 };
 
@@ -36,6 +37,10 @@ module! {
             default: 8,
             description: "Subflows beside the initial one that a peer may open on a connection",
         },
+        peer_address_subflows: u8 {
+            default: 255,
+            description: "Subflows of a connection from one address of the peer, the initial one included",
+        },
         echo_add_addr: bool {
             default: true,
             description: "Confirm an address that a peer announces when nobody listens to add_addr",
@@ -44,6 +49,8 @@ module! {
 }
 
 static PATH_MANAGER: Ops = Ops::new::<Smapp>(this_module::<LocalModule>());
+
+static LOCAL_ADDRESSES: Notifiers = Notifiers::new::<Smapp>();
 
 static FAMILY: Family = Family::new(
     this_module::<LocalModule>(),
@@ -76,16 +83,19 @@ static GROUPS: [Group; uapi::GROUPS.len()] = {
 /// Fields drop in the order of their declaration: hooks end before the family that they send to.
 struct Module {
     _path_manager: path_manager::Registration,
+    _local_addresses: local_address::Registration,
     _family: family::Registration,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let family = FAMILY.register()?;
+        let local_addresses = LOCAL_ADDRESSES.register()?;
         let path_manager = PATH_MANAGER.register()?;
         pr_info!("loaded: select it with sysctl net.mptcp.path_manager=smapp\n");
         Ok(Self {
             _path_manager: path_manager,
+            _local_addresses: local_addresses,
             _family: family,
         })
     }

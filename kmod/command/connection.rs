@@ -5,7 +5,7 @@
 use super::{find, CONNECTION_POLICY};
 use crate::{
     event::{
-        put_connection, put_socket, put_subflow, put_timer, CONNECTION_SIZE, SOCKET_SIZE,
+        put_connection, put_socket, put_subflow, put_timer, CHANGES, CONNECTION_SIZE, SOCKET_SIZE,
         SUBFLOW_SIZE, TIMER_SIZE,
     },
     sys::{
@@ -18,7 +18,7 @@ use crate::{
     uapi::{cmd, connection, subflow},
     PATH_MANAGER,
 };
-use kernel::prelude::*;
+use kernel::{prelude::*, sync::atomic::Relaxed};
 
 /// What [`put_details`] writes.
 const DETAILS_SIZE: usize = SUBFLOW_SIZE + TIMER_SIZE + 8 + TcpInfo::SIZE + 4 + 8;
@@ -70,29 +70,33 @@ impl Command for ConnGet {
 impl Dump for ConnGet {
     const CMD: u8 = cmd::CONN_GET;
 
-    /// A connection whose subflows do not fit goes on in the next page, as a message of its own.
+    fn generation() -> u32 {
+        CHANGES.load(Relaxed) as u32
+    }
+
+    /// A connection whose subflows do not fit goes on in the next page, as a message of its own
+    /// with the subflows of higher ids.
     fn fill(page: &mut Page<'_>, cursor: &mut Cursor) -> Result {
         let mut empty = true;
         loop {
             let before = *cursor;
-            let [_, _, skip, ..] = before;
+            let [_, _, first, ..] = before;
             let Some(held) = Held::next(page.net(), cursor, &PATH_MANAGER) else {
                 return Ok(());
             };
-            let mut done: c_long = 0;
+            let mut next = first;
             let mut cut = false;
             let filled = page.message(|body| {
                 put_head(body, &held)?;
-                let mut position: c_long = 0;
                 let result = held.for_each_subflow(|info, tcp| {
-                    if position >= skip {
+                    let id = info.id() as c_long;
+                    if id >= first {
                         put_details(body, info, tcp)?;
-                        done = done.saturating_add(1);
+                        next = id.saturating_add(1);
                     }
-                    position = position.saturating_add(1);
                     Ok(())
                 });
-                cut = result.is_err() && done > 0;
+                cut = result.is_err() && next > first;
                 if cut {
                     Ok(())
                 } else {
@@ -101,14 +105,14 @@ impl Dump for ConnGet {
             });
             match filled {
                 Ok(()) if !cut => {
-                    let [_, _, skip, ..] = cursor;
-                    *skip = 0;
+                    let [_, _, first, ..] = cursor;
+                    *first = 0;
                     empty = false;
                 }
                 Ok(()) => {
                     *cursor = before;
-                    let [_, _, skip, ..] = cursor;
-                    *skip = skip.saturating_add(done);
+                    let [_, _, first, ..] = cursor;
+                    *first = next;
                     return Ok(());
                 }
                 Err(error) => {

@@ -45,6 +45,40 @@ impl Connection {
     }
 }
 
+/// A subflow of the peer that is about to join, borrowed from the hook that decides.
+///
+/// # Invariants
+///
+/// The list of the subflows of the connection does not change while this lives.
+pub(crate) struct Join<'a> {
+    connection: &'a Connection,
+    subflow: &'a Subflow,
+}
+
+impl<'a> Join<'a> {
+    /// # Safety
+    ///
+    /// Called from `mptcp_pm_ops::accept_join`, which has given both sockets, and dropped there.
+    pub(super) unsafe fn from_raw(
+        msk: *const bindings::mptcp_sock,
+        ssk: *const bindings::sock,
+    ) -> Self {
+        // INVARIANT: The core calls the hook under the lock that protects the list.
+        Self {
+            // SAFETY: The caller vouches for the pointer.
+            connection: unsafe { Connection::from_raw(msk) },
+            // SAFETY: The caller vouches for the pointer.
+            subflow: unsafe { Subflow::from_raw(ssk) },
+        }
+    }
+
+    /// The number of other subflows that have the same remote address.
+    pub(crate) fn siblings(&self) -> u32 {
+        // SAFETY: Both sockets are valid, and by the type invariants the list is stable.
+        unsafe { bindings::mptcp_pm_count_siblings(self.connection.0.get(), self.subflow.0.get()) }
+    }
+}
+
 /// What a connection looked like.
 ///
 /// # Invariants
@@ -84,6 +118,11 @@ impl<'a> ConnectionInfo<'a> {
     /// `SO_COOKIE`
     pub(crate) fn cookie(&self) -> u64 {
         self.info.cookie
+    }
+
+    /// ID of the control group (version 2) of the socket, 0 if none is kept.
+    pub(crate) fn cgroup(&self) -> u64 {
+        self.info.cgroup
     }
 
     pub(crate) fn extra_subflows(&self) -> u8 {

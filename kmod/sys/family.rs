@@ -35,6 +35,9 @@ pub(crate) trait Command {
 pub(crate) trait Dump {
     const CMD: u8;
 
+    /// A number that changes when what the dump shows does.
+    fn generation() -> u32;
+
     fn fill(page: &mut Page<'_>, cursor: &mut Cursor) -> Result;
 }
 
@@ -78,6 +81,15 @@ unsafe extern "C" fn dump_callback<D: Dump>(
                 phantom: PhantomData,
             },
         };
+        // SAFETY: By the safety requirements; nobody else uses the numbers of a dump. With its last
+        // message the core tells user space if they differ: a page has changed since the first.
+        unsafe {
+            // Never 0, which stands for nothing.
+            (*callback).seq = D::generation().wrapping_shl(1) | 1;
+            if (*callback).prev_seq == 0 {
+                (*callback).prev_seq = (*callback).seq;
+            }
+        }
         // SAFETY: The context of a dump is its own to use, zero at first, and valid as any number.
         let cursor = unsafe { &mut (*callback).__bindgen_anon_1.args };
         D::fill(&mut page, cursor)?;

@@ -59,6 +59,11 @@ impl Body<'_> {
         self.bytes(number, &value.to_be_bytes())
     }
 
+    /// A name; what user space gets ends with a zero.
+    pub(crate) fn string(&mut self, number: u16, value: &CStr) -> Result {
+        self.bytes(number, value.to_bytes_with_nul())
+    }
+
     /// An attribute that says yes by being there.
     pub(crate) fn flag(&mut self, number: u16, value: bool) -> Result {
         if !value {

@@ -5,6 +5,7 @@
 pub(crate) mod attribute;
 pub(crate) mod connection;
 pub(crate) mod family;
+pub(crate) mod local_address;
 pub(crate) mod message;
 pub(crate) mod net;
 pub(crate) mod path_manager;

@@ -5,7 +5,7 @@
 //! C header: [`include/net/mptcp.h`](srctree/include/net/mptcp.h), `struct mptcp_pm_ops`
 
 use super::{
-    connection::{Connection, Endpoint, Subflow},
+    connection::{Connection, Endpoint, Join, Subflow},
     family::copy_name,
 };
 use kernel::{bindings, error::to_result, prelude::*, types::Opaque, ThisModule};
@@ -56,6 +56,10 @@ pub(crate) trait PathManager {
     /// May the peer open one more subflow? Asked more than once for each; the lock of the subflow
     /// is not held.
     fn accepts_subflow(connection: &Connection) -> bool;
+
+    /// May this subflow of the peer join? The last word on it. The data lock of the connection is
+    /// held, or its lock owned.
+    fn accepts_join(join: &Join<'_>) -> bool;
 }
 
 /// The table of the hooks of a [`PathManager`].
@@ -82,6 +86,7 @@ impl Ops {
         ops.rm_addr_received = Some(rm_addr_received_callback::<P>);
         ops.subflow_rto = Some(subflow_rto_callback::<P>);
         ops.accept_new_subflow = Some(accept_new_subflow_callback::<P>);
+        ops.accept_join = Some(accept_join_callback::<P>);
         Self(Opaque::new(ops))
     }
 
@@ -199,4 +204,15 @@ unsafe extern "C" fn accept_new_subflow_callback<P: PathManager>(
 ) -> bool {
     // SAFETY: By the safety requirements.
     P::accepts_subflow(unsafe { Connection::from_raw(msk) })
+}
+
+/// # Safety
+///
+/// To be called as `mptcp_pm_ops::accept_join`: both sockets are valid.
+unsafe extern "C" fn accept_join_callback<P: PathManager>(
+    msk: *const bindings::mptcp_sock,
+    ssk: *const bindings::sock,
+) -> bool {
+    // SAFETY: By the safety requirements.
+    P::accepts_join(&unsafe { Join::from_raw(msk, ssk) })
 }

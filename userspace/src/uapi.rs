@@ -59,8 +59,15 @@ pub mod cmd {
     /// The peer withdrew addresses, all IDs of one RM_ADDR. The kernel closes the
     /// subflows to them.
     pub const REM_ADDR: u8 = 24;
+    /// This host can use an address from now on: it was added, its interface came up,
+    /// or for IPv6 duplicate address detection has ended well. Its nest gives address,
+    /// ifindex, interface and scope. Not told of the loopback interface.
+    pub const NEW_LOCAL_ADDR: u8 = 25;
+    /// This host can no longer use an address: it was removed, or its interface goes
+    /// down. The subflows that use it stay.
+    pub const DEL_LOCAL_ADDR: u8 = 26;
     /// The highest command or event.
-    pub const MAX: u8 = 24;
+    pub const MAX: u8 = 26;
 
     /// The name of a command or event.
     pub const fn name(number: u8) -> Option<&'static str> {
@@ -81,6 +88,8 @@ pub mod cmd {
             SUB_PRIORITY => "sub-priority",
             ADD_ADDR => "add-addr",
             REM_ADDR => "rem-addr",
+            NEW_LOCAL_ADDR => "new-local-addr",
+            DEL_LOCAL_ADDR => "del-local-addr",
             _ => return None,
         })
     }
@@ -131,8 +140,15 @@ pub mod address {
     pub const ADDRESS: u16 = 2;
     /// TCP port; absent if it is the one of the initial subflow.
     pub const PORT: u16 = 3;
+    /// Interface that has the address.
+    pub const IFINDEX: u16 = 4;
+    /// Name of that interface.
+    pub const INTERFACE: u16 = 5;
+    /// Where the address is valid, as in enum rt_scope_t of linux/rtnetlink.h (0
+    /// is everywhere, 253 is the link, 254 is this host).
+    pub const SCOPE: u16 = 6;
     /// The highest attribute.
-    pub const MAX: u16 = 3;
+    pub const MAX: u16 = 6;
 }
 
 /// A subflow of a connection, seen from this host.
@@ -242,10 +258,14 @@ pub mod group {
     pub const ADD_ADDR: usize = 7;
     /// Listeners of the event `rem_addr`.
     pub const REM_ADDR: usize = 8;
+    /// Listeners of the event `new_local_addr`.
+    pub const NEW_LOCAL_ADDR: usize = 9;
+    /// Listeners of the event `del_local_addr`.
+    pub const DEL_LOCAL_ADDR: usize = 10;
 }
 
 /// Names of the multicast groups.
-pub const GROUPS: [&str; 9] = [
+pub const GROUPS: [&str; 11] = [
     "created",
     "estab",
     "closed",
@@ -255,4 +275,6 @@ pub const GROUPS: [&str; 9] = [
     "sub_priority",
     "add_addr",
     "rem_addr",
+    "new_local_addr",
+    "del_local_addr",
 ];

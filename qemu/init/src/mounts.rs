@@ -28,6 +28,7 @@ const MOUNTS: &[Mount] = &[
     needed("/dev", "devtmpfs"),
     needed("/proc", "proc"),
     needed("/sys", "sysfs"),
+    needed("/sys/fs/cgroup", "cgroup2"),
     needed("/tmp", "tmpfs"),
     needed("/run", "tmpfs"),
     needed("/out", "tmpfs"),

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Events of connections and of subflows, in the order of a life.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -50,6 +53,32 @@ fn created_names_the_connection_on_the_server() -> Result<()> {
     Ok(())
 }
 
+/// A control group that this process is in while it lives.
+struct ControlGroup(PathBuf);
+
+impl ControlGroup {
+    const ROOT: &str = "/sys/fs/cgroup";
+
+    fn enter(name: &str) -> Result<Self> {
+        let group = ControlGroup(PathBuf::from(Self::ROOT).join(name));
+        fs::create_dir(&group.0)?;
+        fs::write(group.0.join("cgroup.procs"), "0")?;
+        Ok(group)
+    }
+
+    fn number(&self) -> Result<u64> {
+        Ok(fs::metadata(&self.0)?.ino())
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        let root = PathBuf::from(Self::ROOT).join("cgroup.procs");
+        fs::write(root, "0").expect("a process can leave its control group");
+        fs::remove_dir(&self.0).expect("a control group without processes can go");
+    }
+}
+
 #[test]
 fn created_tells_whose_socket_it_is() -> Result<()> {
     const USER: u32 = 1234;
@@ -59,6 +88,7 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
     let mut server = PathManager::of(&topology.server)?;
     for family in Family::BOTH {
         let listener = listen(&topology.server, topology::server(family), Protocol::MPTCP)?;
+        let group = ControlGroup::enter("created")?;
         let socket = topology.client.enter(|| -> Result<_> {
             let socket = new_socket(family, Protocol::MPTCP)?;
             socket.set_mark(MARK)?;
@@ -77,8 +107,9 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
             mark: Some(MARK),
             ifindex: Some(IfIndex(ifindex)),
             cookie: Some(socket_cookie(&socket)?),
-            cgroup: None,
+            cgroup: Some(group.number()?),
         };
+        drop(group);
         assert_eq!(owner, ours);
         assert_eq!(client.connection(event.token())?.owner, ours);
         let (accepted, _) = listener.accept()?;
@@ -88,6 +119,7 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
         let theirs = Owner {
             uid: Some(0),
             cookie: Some(socket_cookie(&accepted)?),
+            cgroup: Some(fs::metadata(ControlGroup::ROOT)?.ino()),
             ..Owner::default()
         };
         assert_eq!(owner, theirs);

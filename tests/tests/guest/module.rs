@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::io::Errno;
+use smapp::command::SubflowCreate;
 use smapp::{Backend, EventKind, EventSet};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::listen;
@@ -47,6 +48,37 @@ fn a_parameter_limits_the_subflows_of_a_peer() -> Result<()> {
     client.wait_for_subflows(token, 2)?;
     connection.exchange(1000)?;
     drop((connection, client));
+    drop(topology);
+    reload(c"")
+}
+
+#[test]
+fn a_parameter_limits_the_subflows_from_one_address() -> Result<()> {
+    let _again = LoadAgain;
+    reload(c"peer_address_subflows=2")?;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let from = |path: Path| -> Result<SubflowCreate> {
+            let remote = connection.server_address()?;
+            Ok(SubflowCreate::to(remote).from(path.client(family)))
+        };
+        let wanted = [from(Path::First)?, from(Path::Second)?, from(Path::Second)?];
+        for subflow in wanted {
+            let subflow = client.create(token, subflow)?;
+            client.joined(subflow.id)?;
+        }
+        client.wait_for_subflows(token, 4)?;
+        // The initial subflow counts as one from its address.
+        for path in [Path::First, Path::Second] {
+            let third = client.create(token, from(path)?)?;
+            client.expect_subflow(EventKind::SubflowClosed, third.id)?;
+            client.wait_for_subflows(token, 4)?;
+        }
+        connection.exchange(1000)?;
+    }
+    drop(client);
     drop(topology);
     reload(c"")
 }
