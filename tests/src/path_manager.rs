@@ -10,7 +10,10 @@ use neli::utils::Groups;
 use smapp::command::{SubflowCreate, SubflowDestroy};
 use smapp::message::{Address, Connection, Subflow};
 use smapp::netlink::{self, Attributes, Messages, Request};
-use smapp::{Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId, Token};
+use smapp::{
+    AddressChange, Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId,
+    Token,
+};
 
 use crate::netns::Netns;
 use crate::report::report;
@@ -45,16 +48,19 @@ impl<'a> PathManager<'a> {
         })
     }
 
-    /// The next event; an error when none comes in time or when events were lost.
+    /// The next event about a connection; an error when none comes in time or when events were lost.
     pub fn next(&mut self, deadline: Duration) -> Result<Event> {
         let until = self.client.now() + deadline;
-        match self.client.wait(Some(until))? {
-            Input::Event(event) => {
-                self.seen.push(event);
-                Ok(event)
+        loop {
+            match self.client.wait(Some(until))? {
+                Input::Event(event) => {
+                    self.seen.push(event);
+                    return Ok(event);
+                }
+                Input::Address(_) => {}
+                Input::Time => bail!("no event within {} s", deadline.as_secs_f32()),
+                other => bail!("{other:?} instead of an event"),
             }
-            Input::Time => bail!("no event within {} s", deadline.as_secs_f32()),
-            other => bail!("{other:?} instead of an event"),
         }
     }
 
@@ -78,6 +84,18 @@ impl<'a> PathManager<'a> {
                 Err(error) => {
                     return Err(error.context(self.state(&format!("expected {}", kind.word()))));
                 }
+            }
+        }
+    }
+
+    /// The next change of a local address; events about connections are skipped.
+    pub fn address_change(&mut self) -> Result<AddressChange> {
+        let until = self.client.now() + DEADLINE;
+        loop {
+            match self.client.wait(Some(until))? {
+                Input::Address(change) => return Ok(change),
+                Input::Event(event) => self.seen.push(event),
+                other => bail!("{other:?} instead of a change of a local address"),
             }
         }
     }

@@ -1,28 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Local addresses that a subflow can start from, as rtnetlink tells them.
+//! Local addresses that a subflow can start from.
 //!
-//! An address is usable if it has global scope, is not tentative (IPv6
+//! An address is usable if it is valid beyond its link, is not tentative (IPv6
 //! duplicate address detection), is not on the loopback interface, and its
-//! interface is up.
+//! interface is up. rtnetlink lists those that there are; what changes, the
+//! module tells (new_local_addr, del_local_addr), in order with all its events.
 //!
 //! C headers: `linux/rtnetlink.h`, `linux/if_addr.h`, `linux/if.h`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::error::Error;
-use crate::event::IfIndex;
+use crate::event::{EventKind, IfIndex};
 use crate::interface::InterfaceName;
 use crate::netlink::{self, Attributes, Message, Request};
-
-/// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`.
-pub(crate) const GROUPS: [u32; 3] = [1, 5, 9];
+use crate::uapi::{address, cmd, connection};
 
 const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 
 const IFA_ADDRESS: u16 = 1;
@@ -57,6 +54,67 @@ pub enum AddressChange {
     Down(LocalAddress),
 }
 
+impl AddressChange {
+    /// Reads the event that the module sent as `command`; none if it is another
+    /// or about an address that is not usable beyond its link.
+    pub fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
+        let change = match command {
+            cmd::NEW_LOCAL_ADDR => Self::Up,
+            cmd::DEL_LOCAL_ADDR => Self::Down,
+            _ => return Ok(None),
+        };
+        for attribute in attributes {
+            let attribute = attribute?;
+            if attribute.kind == connection::ADDRESS {
+                return Ok(LocalAddress::decode(attribute.nest())?.map(change));
+            }
+        }
+        Err(Error::Absent("address"))
+    }
+
+    /// What kind of event tells it.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Self::Up(_) => EventKind::NewLocalAddress,
+            Self::Down(_) => EventKind::DelLocalAddress,
+        }
+    }
+
+    /// The address.
+    pub fn address(&self) -> &LocalAddress {
+        match self {
+            Self::Up(address) | Self::Down(address) => address,
+        }
+    }
+}
+
+impl LocalAddress {
+    fn decode(attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
+        let (mut ip, mut ifindex, mut scope) = (None, None, RT_SCOPE_UNIVERSE);
+        let mut interface = InterfaceName::default();
+        for attribute in attributes {
+            let a = attribute?;
+            match a.kind {
+                address::ADDRESS => ip = Some(a.address()?),
+                address::IFINDEX => ifindex = Some(IfIndex(a.u32()?)),
+                address::INTERFACE => interface = InterfaceName::new(a.str()?.as_bytes()),
+                address::SCOPE => scope = a.u8()?,
+                _ => {}
+            }
+        }
+        let local = Self {
+            address: ip.ok_or(Error::Absent("address"))?,
+            ifindex: ifindex.ok_or(Error::Absent("ifindex"))?,
+            interface,
+        };
+        Ok(is_global(scope).then_some(local))
+    }
+}
+
+fn is_global(scope: u8) -> bool {
+    matches!(scope, RT_SCOPE_UNIVERSE | RT_SCOPE_SITE)
+}
+
 /// An interface.
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -64,17 +122,17 @@ struct Link {
     name: InterfaceName,
 }
 
-/// All addresses and interfaces, kept up to date message by message.
+/// A listing of all interfaces and addresses.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Addresses {
-    /// Whether each address would be usable if its interface were up.
-    assigned: BTreeMap<(IpAddr, IfIndex), bool>,
+pub(crate) struct Listing {
+    /// Addresses that are usable if their interface is up.
+    assigned: BTreeSet<(IpAddr, IfIndex)>,
     links: BTreeMap<IfIndex, Link>,
 }
 
-impl Addresses {
+impl Listing {
     /// Writes the question for all interfaces, or else for all addresses.
-    pub fn dump_request(buffer: &mut Vec<u8>, links: bool, seq: u32) -> &[u8] {
+    pub fn request(buffer: &mut Vec<u8>, links: bool, seq: u32) -> &[u8] {
         let (kind, body): (u16, &[u8]) = match links {
             true => (RTM_GETLINK, &[0; 16]),
             false => (RTM_GETADDR, &[0; 8]),
@@ -84,10 +142,9 @@ impl Addresses {
             .finish()
     }
 
-    /// The addresses that are usable now.
+    /// The addresses that are usable.
     pub fn usable(&self) -> impl Iterator<Item = LocalAddress> {
-        let fit = self.assigned.iter().filter(|&(_, &fit)| fit);
-        fit.filter_map(|(&(address, ifindex), _)| {
+        self.assigned.iter().filter_map(|&(address, ifindex)| {
             let link = self.links.get(&ifindex)?;
             let usable = link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0;
             usable.then_some(LocalAddress {
@@ -101,8 +158,8 @@ impl Addresses {
     /// Takes in what one message says.
     pub fn apply(&mut self, message: &Message<'_>) -> Result<(), Error> {
         match message.kind {
-            RTM_NEWLINK | RTM_DELLINK => self.apply_link(message),
-            RTM_NEWADDR | RTM_DELADDR => self.apply_address(message),
+            RTM_NEWLINK => self.apply_link(message),
+            RTM_NEWADDR => self.apply_address(message),
             _ => Ok(()),
         }
     }
@@ -133,19 +190,15 @@ impl Addresses {
             return Ok(());
         };
         let ifindex = IfIndex(u32::from_ne_bytes([i0, i1, i2, i3]));
-        if message.kind == RTM_DELLINK {
-            self.links.remove(&ifindex);
-        } else {
-            let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-            let mut name = InterfaceName::default();
-            for attribute in Attributes::new(rest) {
-                let a = attribute?;
-                if a.kind == IFLA_IFNAME {
-                    name = InterfaceName::new(a.payload.strip_suffix(b"\0").unwrap_or(a.payload));
-                }
+        let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+        let mut name = InterfaceName::default();
+        for attribute in Attributes::new(rest) {
+            let a = attribute?;
+            if a.kind == IFLA_IFNAME {
+                name = InterfaceName::new(a.str()?.as_bytes());
             }
-            self.links.insert(ifindex, Link { flags, name });
         }
+        self.links.insert(ifindex, Link { flags, name });
         Ok(())
     }
 
@@ -169,20 +222,15 @@ impl Addresses {
         let Some(address) = local.or(peer) else {
             return Err(Error::Malformed("rtnetlink address"));
         };
-        let address = (address, ifindex);
-        if message.kind == RTM_DELADDR {
-            self.assigned.remove(&address);
-        } else {
-            let settled = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
-            let global = matches!(scope, RT_SCOPE_UNIVERSE | RT_SCOPE_SITE);
-            self.assigned.insert(address, settled && global);
+        let settled = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
+        if settled && is_global(scope) {
+            self.assigned.insert((address, ifindex));
         }
         Ok(())
     }
 }
 
-/// What has to be said to get from the sorted `before` to the sorted `after`:
-/// first what has gone.
+/// What has to be said to get from `before` to `after`: first what has gone.
 pub(crate) fn changes(
     before: &[LocalAddress],
     after: &[LocalAddress],
@@ -208,29 +256,29 @@ mod tests {
         }
     }
 
-    fn apply(addresses: &mut Addresses, bytes: &[u8]) {
+    fn apply(addresses: &mut Listing, bytes: &[u8]) {
         let message = Messages::new(bytes).next().unwrap().unwrap();
         addresses.apply(&message).unwrap();
     }
 
-    fn link(addresses: &mut Addresses, kind: u16, ifindex: u32, flags: u32) {
+    fn link(addresses: &mut Listing, ifindex: u32, flags: u32) {
         let (index, flags) = (ifindex.to_ne_bytes(), flags.to_ne_bytes());
         let body = [&[0; 4][..], &index, &flags, &[0; 4]].concat();
         let mut bytes = Vec::new();
         apply(
             addresses,
-            Request::new(&mut bytes, kind, 0, 0)
+            Request::new(&mut bytes, RTM_NEWLINK, 0, 0)
                 .body(&body)
                 .attribute(IFLA_IFNAME, format!("eth{ifindex}\0").as_bytes())
                 .finish(),
         );
     }
 
-    fn address(addresses: &mut Addresses, kind: u16, which: LocalAddress, flags: u32, scope: u8) {
+    fn address(addresses: &mut Listing, which: LocalAddress, flags: u32, scope: u8) {
         let index = which.ifindex.0.to_ne_bytes();
         let body = [&[0, 0, flags as u8, scope][..], &index].concat();
         let mut bytes = Vec::new();
-        let request = Request::new(&mut bytes, kind, 0, 0).body(&body);
+        let request = Request::new(&mut bytes, RTM_NEWADDR, 0, 0).body(&body);
         let request = match which.address {
             // What a kernel sends for IPv4: the local address, and before it the peer's.
             IpAddr::V4(_) => request.address(IFA_ADDRESS, local("192.0.2.9", 0).address),
@@ -243,56 +291,45 @@ mod tests {
         apply(addresses, request.u32(IFA_FLAGS, flags).finish());
     }
 
-    fn usable(addresses: &Addresses) -> Vec<LocalAddress> {
+    fn usable(addresses: &Listing) -> Vec<LocalAddress> {
         addresses.usable().collect()
     }
 
     #[test]
-    fn an_address_is_usable_while_its_interface_is_up() {
+    fn an_address_is_usable_if_its_interface_is_up() {
         let (v4, v6) = (local("10.0.1.1", 2), local("fd00::1", 2));
-        let mut a = Addresses::default();
-        address(&mut a, RTM_NEWADDR, v4, 0, RT_SCOPE_UNIVERSE);
-        address(&mut a, RTM_NEWADDR, v6, 0, RT_SCOPE_UNIVERSE);
+        let mut a = Listing::default();
+        address(&mut a, v4, 0, RT_SCOPE_UNIVERSE);
+        address(&mut a, v6, 0, RT_SCOPE_UNIVERSE);
         assert_eq!(usable(&a), []);
-        link(&mut a, RTM_NEWLINK, 2, UP);
+        link(&mut a, 2, UP);
         assert_eq!(usable(&a), [v4, v6]);
-        link(&mut a, RTM_NEWLINK, 2, 0);
-        assert_eq!(usable(&a), []);
-        link(&mut a, RTM_NEWLINK, 2, UP);
-        address(&mut a, RTM_DELADDR, v4, 0, RT_SCOPE_UNIVERSE);
-        assert_eq!(usable(&a), [v6]);
-        link(&mut a, RTM_DELLINK, 2, UP);
+        link(&mut a, 2, 0);
         assert_eq!(usable(&a), []);
     }
 
     #[test]
     fn loopback_and_link_local_addresses_are_not_usable() {
         const RT_SCOPE_LINK: u8 = 253;
-        let mut a = Addresses::default();
-        link(&mut a, RTM_NEWLINK, 1, UP | IFF_LOOPBACK);
-        link(&mut a, RTM_NEWLINK, 2, UP);
-        address(
-            &mut a,
-            RTM_NEWADDR,
-            local("10.9.9.9", 1),
-            0,
-            RT_SCOPE_UNIVERSE,
-        );
-        address(&mut a, RTM_NEWADDR, local("fe80::1", 2), 0, RT_SCOPE_LINK);
+        let mut a = Listing::default();
+        link(&mut a, 1, UP | IFF_LOOPBACK);
+        link(&mut a, 2, UP);
+        address(&mut a, local("10.9.9.9", 1), 0, RT_SCOPE_UNIVERSE);
+        address(&mut a, local("fe80::1", 2), 0, RT_SCOPE_LINK);
         assert_eq!(usable(&a), []);
     }
 
     #[test]
-    fn a_tentative_address_is_usable_once_it_is_settled() {
+    fn a_tentative_address_is_not_usable() {
         let v6 = local("fd00::1", 2);
-        let mut a = Addresses::default();
-        link(&mut a, RTM_NEWLINK, 2, UP);
-        address(&mut a, RTM_NEWADDR, v6, IFA_F_TENTATIVE, RT_SCOPE_UNIVERSE);
+        let mut a = Listing::default();
+        link(&mut a, 2, UP);
+        address(&mut a, v6, IFA_F_TENTATIVE, RT_SCOPE_UNIVERSE);
         assert_eq!(usable(&a), []);
         let failed = IFA_F_TENTATIVE | IFA_F_DADFAILED;
-        address(&mut a, RTM_NEWADDR, v6, failed, RT_SCOPE_UNIVERSE);
+        address(&mut a, v6, failed, RT_SCOPE_UNIVERSE);
         assert_eq!(usable(&a), []);
-        address(&mut a, RTM_NEWADDR, v6, 0x80, RT_SCOPE_UNIVERSE);
+        address(&mut a, v6, 0x80, RT_SCOPE_UNIVERSE);
         assert_eq!(usable(&a), [v6]);
     }
 
@@ -321,7 +358,7 @@ mod tests {
                     seq: 0,
                     payload,
                 };
-                let _ = Addresses::default().apply(&message);
+                let _ = Listing::default().apply(&message);
             }
         }
     }

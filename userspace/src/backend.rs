@@ -16,7 +16,7 @@ use crate::message::{Address, Connection, Subflow};
 pub enum Input {
     /// Something happened to a connection.
     Event(Event),
-    /// A local address became usable or unusable.
+    /// A local address became usable or unusable; it may be known already.
     Address(AddressChange),
     /// Events were lost. All events that came before the loss have been
     /// delivered, those to come follow it.
@@ -46,7 +46,8 @@ pub trait Backend {
     /// Asks for one connection, with what TCP knows of its subflows now.
     fn connection(&mut self, token: Token) -> Result<Connection, Error>;
 
-    /// Lists the usable local addresses; their changes come as inputs from now on.
+    /// Lists the usable local addresses. Who has registered for new_local_addr
+    /// and del_local_addr before misses no change.
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
 
     /// Opens a subflow: its SYN has been sent when this returns.

@@ -5,7 +5,7 @@
 //! to a command never queues behind events and a burst of events never costs an
 //! answer. There is one thread and one poll; sockets are emptied before it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,23 +15,22 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use neli::consts::socket::NlFamily;
 
-use crate::address::{self, Addresses, LocalAddress};
+use crate::address::{AddressChange, Listing, LocalAddress};
 use crate::backend::{Backend, Input};
 use crate::command::{Command, SubflowCreate, SubflowDestroy};
 use crate::error::{Errno, Error};
 use crate::event::{Event, EventSet, SubflowId, Token};
 use crate::family::{self, Family, Missing};
 use crate::message::{Address, Connection, Part, Subflow};
-use crate::netlink::{self, Attributes};
+use crate::netlink::{Attributes, Message};
 use crate::socket::{Received, Socket};
 use crate::stats::Stats;
 
 const EVENTS: mio::Token = mio::Token(0);
-const ROUTE: mio::Token = mio::Token(1);
-const STOP: mio::Token = mio::Token(2);
+const STOP: mio::Token = mio::Token(1);
 
 /// How often a listing is started again when changes interrupt it.
-const DUMP_TRIES: usize = 10;
+const DUMP_TRIES: usize = 5;
 
 /// A socket that delivers on its own, and whether something may be queued.
 struct Source {
@@ -44,9 +43,7 @@ pub struct Client {
     family: Family,
     commands: Socket,
     events: Option<Source>,
-    route: Option<Source>,
-    addresses: Addresses,
-    usable: Vec<LocalAddress>,
+    route: Option<Socket>,
     request: Vec<u8>,
     seq: u32,
     poll: Poll,
@@ -68,8 +65,6 @@ impl Client {
             commands,
             events: None,
             route: None,
-            addresses: Addresses::default(),
-            usable: Vec::new(),
             request,
             seq: 1,
             poll: Poll::new().map_err(Error::io("poll"))?,
@@ -144,8 +139,8 @@ impl Client {
                         }
                         continue;
                     }
-                    match Event::decode(command, attributes) {
-                        Ok(event) => self.pending.extend(event.map(Input::Event)),
+                    match decode(command, attributes) {
+                        Ok(input) => self.pending.extend(input),
                         Err(error) => {
                             log::error!("event {command} ignored: {error}");
                             self.lost = true;
@@ -164,88 +159,14 @@ impl Client {
         }
         Ok(true)
     }
-
-    /// Takes one datagram of rtnetlink into the pending inputs; false if there is none.
-    fn receive_addresses(&mut self) -> Result<bool, Error> {
-        let Some(source) = self.route.as_mut().filter(|source| source.ready) else {
-            return Ok(false);
-        };
-        match source.socket.receive()? {
-            Received::Datagram(messages) => {
-                for message in messages {
-                    self.addresses.apply(&message?)?;
-                }
-            }
-            Received::Overrun => self.list_addresses()?,
-            Received::Nothing => source.ready = false,
-        }
-        let usable: Vec<_> = self.addresses.usable().collect();
-        let changes = address::changes(&self.usable, &usable);
-        self.pending.extend(changes.map(Input::Address));
-        self.usable = usable;
-        Ok(true)
-    }
-
-    /// Asks for all addresses again, on the socket that also brings their
-    /// changes: so the two come in their true order.
-    fn list_addresses(&mut self) -> Result<(), Error> {
-        let Some(source) = self.route.as_mut() else {
-            return Ok(());
-        };
-        let mut tries = 0..DUMP_TRIES;
-        'again: while tries.next().is_some() {
-            self.addresses = Addresses::default();
-            for links in [true, false] {
-                self.seq = self.seq.wrapping_add(1);
-                source
-                    .socket
-                    .send(Addresses::dump_request(&mut self.request, links, self.seq))?;
-                match read_addresses(&mut source.socket, self.seq, &mut self.addresses) {
-                    Err(Error::DumpInterrupted) => continue 'again,
-                    result => result?,
-                }
-            }
-            return Ok(());
-        }
-        Err(Error::DumpInterrupted)
-    }
 }
 
-/// Reads up to the end of the dump `seq`, changes that come meanwhile included.
-fn read_addresses(socket: &mut Socket, seq: u32, into: &mut Addresses) -> Result<(), Error> {
-    const NAME: &str = "list of local addresses";
-    let mut interrupted = false;
-    loop {
-        let messages = match socket.receive()? {
-            Received::Datagram(messages) => messages,
-            Received::Overrun => {
-                interrupted = true;
-                continue;
-            }
-            Received::Nothing if interrupted => return Err(Error::DumpInterrupted),
-            Received::Nothing => return Err(Error::NoAnswer(NAME)),
-        };
-        for message in messages {
-            let message = message?;
-            interrupted |= message.flags & netlink::DUMP_INTERRUPTED != 0;
-            match message.kind {
-                netlink::ERROR if message.seq == seq => {
-                    let (errno, message) = message.error()?;
-                    let message = message.map(str::to_owned);
-                    return Err(Error::Refused {
-                        command: NAME,
-                        errno,
-                        message,
-                    });
-                }
-                netlink::DONE if message.seq == seq && interrupted => {
-                    return Err(Error::DumpInterrupted);
-                }
-                netlink::DONE if message.seq == seq => return Ok(()),
-                _ => into.apply(&message)?,
-            }
-        }
+/// What the module sent as `command`; none if this version does not know it.
+fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Input>, Error> {
+    if let Some(event) = Event::decode(command, attributes.clone())? {
+        return Ok(Some(Input::Event(event)));
     }
+    Ok(AddressChange::decode(command, attributes)?.map(Input::Address))
 }
 
 fn resolve(socket: &mut Socket, request: &mut Vec<u8>) -> Result<Family, Error> {
@@ -290,7 +211,7 @@ impl Backend for Client {
             if let Some(input) = self.pending.pop_front() {
                 return Ok(input);
             }
-            if self.receive_events()? || self.receive_addresses()? {
+            if self.receive_events()? {
                 continue;
             }
             if self.stop {
@@ -306,9 +227,9 @@ impl Backend for Client {
             }
             polled = true;
             for ready in &self.ready {
-                match (ready.token(), &mut self.events, &mut self.route) {
-                    (EVENTS, Some(source), _) | (ROUTE, _, Some(source)) => source.ready = true,
-                    (STOP, ..) => self.stop = true,
+                match (ready.token(), &mut self.events) {
+                    (EVENTS, Some(source)) => source.ready = true,
+                    (STOP, _) => self.stop = true,
                     _ => {}
                 }
             }
@@ -316,23 +237,28 @@ impl Backend for Client {
     }
 
     fn connections(&mut self) -> Result<Vec<Connection>, Error> {
+        // What changes during one listing another one has: together they miss nothing
+        // that lives. What is over by then is told to be.
+        let mut seen = BTreeMap::new();
         for _ in 0..DUMP_TRIES {
-            let mut connections: Vec<Connection> = Vec::new();
+            let mut listed: Vec<Connection> = Vec::new();
             let take = |attributes: Attributes<'_>| {
                 let next = Connection::decode(attributes)?;
-                match connections.last_mut() {
+                match listed.last_mut() {
                     // One with many subflows comes in several messages.
                     Some(last) if last.token == next.token => last.subflows.extend(next.subflows),
-                    _ => connections.push(next),
+                    _ => listed.push(next),
                 }
                 Ok(())
             };
             match self.call(&Command::Connections, take) {
-                Err(Error::DumpInterrupted) => continue,
-                result => return result.map(|()| connections),
+                Err(Error::DumpInterrupted) => {
+                    seen.extend(listed.into_iter().map(|c| (c.token, c)))
+                }
+                result => return result.map(|()| listed),
             }
         }
-        Err(Error::DumpInterrupted)
+        Ok(seen.into_values().collect())
     }
 
     fn connection(&mut self, token: Token) -> Result<Connection, Error> {
@@ -345,21 +271,24 @@ impl Backend for Client {
     }
 
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
-        if self.route.is_none() {
-            let socket = Socket::open(NlFamily::Route)?;
-            socket.join(&address::GROUPS)?;
-            self.watch(socket.as_raw_fd(), ROUTE)?;
-            self.route = Some(Source {
-                socket,
-                ready: true,
-            });
-            self.list_addresses()?;
-            self.usable = self.addresses.usable().collect();
+        let socket = match &mut self.route {
+            Some(socket) => socket,
+            none => none.insert(Socket::open(NlFamily::Route)?),
+        };
+        'again: for _ in 0..DUMP_TRIES {
+            let mut listing = Listing::default();
+            for links in [true, false] {
+                self.seq = self.seq.wrapping_add(1);
+                let request = Listing::request(&mut self.request, links, self.seq);
+                let take = |message: Message<'_>| listing.apply(&message);
+                match socket.call("list of local addresses", self.seq, request, take) {
+                    Err(Error::DumpInterrupted) => continue 'again,
+                    result => result?,
+                }
+            }
+            return Ok(listing.usable().collect());
         }
-        // What is pending was not yet seen by the caller, but is in the list.
-        self.pending
-            .retain(|input| !matches!(input, Input::Address(_)));
-        Ok(self.usable.clone())
+        Err(Error::DumpInterrupted)
     }
 
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::address::{AddressChange, LocalAddress};
+use crate::address::{self, AddressChange, LocalAddress};
 use crate::backend::{Backend, Input};
 use crate::controller::{Context, Controller};
 use crate::error::Error;
-use crate::event::{Event, EventKind, Token};
+use crate::event::{Event, EventKind, EventSet, Token};
 use crate::journal::{Decision, Journal};
 use crate::message::Connection;
 use crate::table::Table;
@@ -94,10 +94,16 @@ impl<B: Backend, C: Controller> Engine<B, C> {
     /// Registers for events and takes in the connections that exist. In this
     /// order there is no gap; what is in both is told once.
     pub fn attach(&mut self) -> Result<(), Error> {
+        let always = [
+            EventKind::Closed,
+            EventKind::NewLocalAddress,
+            EventKind::DelLocalAddress,
+        ];
+        let events = self.controller.events();
         self.backend
-            .listen(self.controller.events().with(EventKind::Closed))?;
+            .listen(always.into_iter().fold(events, EventSet::with))?;
         self.addresses = self.backend.addresses()?;
-        self.resync()
+        self.list_connections()
     }
 
     /// Acts on one input.
@@ -160,16 +166,18 @@ impl<B: Backend, C: Controller> Engine<B, C> {
 
     fn address(&mut self, change: AddressChange) {
         match change {
-            AddressChange::Up(address) => {
+            AddressChange::Up(address) if !self.addresses.contains(&address) => {
                 self.addresses.push(address);
                 let (controller, mut context) = self.split();
                 controller.address_up(&mut context, address);
             }
-            AddressChange::Down(address) => {
+            AddressChange::Down(address) if self.addresses.contains(&address) => {
                 self.addresses.retain(|known| *known != address);
                 let (controller, mut context) = self.split();
                 controller.address_down(&mut context, address);
             }
+            // A listing has told already.
+            _ => {}
         }
     }
 
@@ -183,8 +191,17 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         }
     }
 
-    /// Lists the connections and tells the controller what it has missed.
+    /// Tells the controller what it has missed.
     fn resync(&mut self) -> Result<(), Error> {
+        let listed = self.backend.addresses()?;
+        let changes: Vec<_> = address::changes(&self.addresses, &listed).collect();
+        for change in changes {
+            self.address(change);
+        }
+        self.list_connections()
+    }
+
+    fn list_connections(&mut self) -> Result<(), Error> {
         let listed = self.backend.connections()?;
         let (events, unknown) = self.table.reconcile(listed);
         for event in &events {

@@ -90,11 +90,15 @@ pub enum EventKind {
     AddressAnnounced,
     /// The peer has withdrawn addresses.
     AddressesWithdrawn,
+    /// This host can use an address from now on.
+    NewLocalAddress,
+    /// This host can no longer use an address.
+    DelLocalAddress,
 }
 
 impl EventKind {
     /// Every kind, in the order of the protocol's multicast groups.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Created,
         Self::Established,
         Self::Closed,
@@ -104,6 +108,8 @@ impl EventKind {
         Self::SubflowPriority,
         Self::AddressAnnounced,
         Self::AddressesWithdrawn,
+        Self::NewLocalAddress,
+        Self::DelLocalAddress,
     ];
 
     /// The word for it on the command line, in JSON and as a multicast group.
@@ -111,6 +117,7 @@ impl EventKind {
         uapi::GROUPS[self as usize]
     }
 
+    /// The kind of an event about a connection.
     fn from_command(command: u8) -> Option<Self> {
         Some(match command {
             cmd::CREATED => Self::Created,
@@ -235,8 +242,9 @@ pub enum Event {
 }
 
 impl Event {
-    /// Reads the event that the kernel sent as `command`; none if this version
-    /// of the library does not know it.
+    /// Reads the event that the kernel sent as `command`; none if it is not about
+    /// a connection (see [`AddressChange`](crate::AddressChange)), or if this
+    /// version of the library does not know it.
     pub fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
         let Some(kind) = EventKind::from_command(command) else {
             return Ok(None);
@@ -308,6 +316,7 @@ impl Event {
                 server_side,
                 remote_ids: ids.ok_or(Error::Absent("remote-ids"))?,
             },
+            EventKind::NewLocalAddress | EventKind::DelLocalAddress => return Ok(None),
         }))
     }
 

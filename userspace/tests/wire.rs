@@ -8,7 +8,8 @@ use smapp::command::{Command, SubflowCreate, SubflowDestroy};
 use smapp::message::{Address, Connection, Owner, Subflow, TcpState};
 use smapp::netlink::{Attributes, Message, Messages, Request};
 use smapp::uapi::{VERSION, cmd, connection, operation_stats, stats, subflow};
-use smapp::{AddressId, Errno, Error, Event, EventKind, IfIndex, Stats, SubflowId, TcpInfo, Token};
+use smapp::{AddressChange, AddressId, Errno, Error, Event, EventKind, IfIndex, InterfaceName};
+use smapp::{LocalAddress, Stats, SubflowId, TcpInfo, Token};
 
 const FAMILY: u16 = 0x20;
 const TOKEN: Token = Token(0x1a2b_3c4d);
@@ -221,6 +222,53 @@ fn the_owner_of_a_connection_is_read() {
         cgroup: Some(42),
     };
     assert_eq!(owner, expected);
+}
+
+/// `new_local_addr` of an IPv6 address of eth1.
+#[rustfmt::skip]
+const NEW_LOCAL_ADDR: [u8; 72] = [
+    72, 0, 0, 0,  0x20, 0,  0, 0,  0, 0, 0, 0,  0, 0, 0, 0,
+    25, 1, 0, 0,
+    52, 0, 8, 0x80,                                         // address
+    20, 0, 2, 0,  0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    8, 0, 4, 0,  3, 0, 0, 0,                                // ifindex
+    9, 0, 5, 0,  b'e', b't', b'h', b'1', 0, 0, 0, 0,        // interface
+    5, 0, 6, 0,  0, 0, 0, 0,                                // scope
+];
+
+fn address_change(bytes: &[u8]) -> Result<Option<AddressChange>, Error> {
+    let (command, attributes) = message(bytes)?.generic()?;
+    AddressChange::decode(command, attributes)
+}
+
+#[test]
+fn a_local_address_is_read() {
+    let change = address_change(&NEW_LOCAL_ADDR).unwrap();
+    let expected = LocalAddress {
+        address: "fd00:2::1".parse().unwrap(),
+        ifindex: IfIndex(3),
+        interface: InterfaceName::new(b"eth1"),
+    };
+    assert_eq!(change, Some(AddressChange::Up(expected)));
+    assert_eq!(event(&NEW_LOCAL_ADDR).unwrap(), None);
+}
+
+#[test]
+fn a_local_address_of_a_link_is_not_usable() {
+    const RT_SCOPE_LINK: u8 = 253;
+    let mut bytes = NEW_LOCAL_ADDR;
+    bytes[68] = RT_SCOPE_LINK;
+    assert_eq!(address_change(&bytes).unwrap(), None);
+}
+
+#[test]
+fn a_local_address_without_an_interface_is_an_error() {
+    let mut bytes = NEW_LOCAL_ADDR;
+    bytes[46] = 0x7f; // no known attribute
+    assert!(matches!(
+        address_change(&bytes),
+        Err(Error::Absent("ifindex"))
+    ));
 }
 
 #[test]

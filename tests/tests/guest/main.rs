@@ -10,6 +10,7 @@ mod commands;
 mod errors;
 mod events;
 mod fullmesh;
+mod local_addresses;
 mod loss;
 mod malformed;
 mod module;

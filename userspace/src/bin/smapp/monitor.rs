@@ -2,12 +2,13 @@
 //! `smapp monitor`
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 use smapp::message::{Address, AddressIds, Owner, Subflow};
-use smapp::{Backend, Client, Event, EventKind, EventSet, Input, Token};
+use smapp::{Backend, Client, Event, EventKind, EventSet, IfIndex, Input, Token};
 
 use crate::{output, signal};
 
@@ -37,6 +38,16 @@ struct About<'a> {
     remote_ids: Option<AddressIds>,
 }
 
+/// A local address that came or went.
+#[derive(Serialize)]
+struct AddressLine {
+    event: &'static str,
+    time: f64,
+    local_address: IpAddr,
+    ifindex: IfIndex,
+    interface: String,
+}
+
 pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<ExitCode> {
     let events = match kinds {
         [] => EventSet::ALL,
@@ -53,6 +64,20 @@ pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<E
             Input::Event(event) if only.is_some_and(|token| token != event.token()) => {}
             Input::Event(event) if json => print_json(event.kind().word(), Some(about(&event)))?,
             Input::Event(event) => output::line(&output::event(output::now(), &event))?,
+            Input::Address(_) if only.is_some() => {}
+            Input::Address(change) if json => {
+                let address = change.address();
+                output::json(&AddressLine {
+                    event: change.kind().word(),
+                    time: output::now().as_secs_f64(),
+                    local_address: address.address,
+                    ifindex: address.ifindex,
+                    interface: address.interface.to_string(),
+                })?;
+            }
+            Input::Address(change) => {
+                output::line(&output::address_change(output::now(), &change))?
+            }
             Input::Lost if json => print_json("lost", None)?,
             Input::Lost => {
                 let time = output::clock(output::now());
@@ -61,7 +86,7 @@ pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<E
                 ))?;
             }
             Input::Stop => return Ok(ExitCode::SUCCESS),
-            Input::Address(_) | Input::Time => {}
+            Input::Time => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use serde::Serialize;
 use smapp::message::{Connection, Owner, Subflow};
-use smapp::{Errno, Event, IfIndex};
+use smapp::{AddressChange, Errno, Event, IfIndex, LocalAddress};
 
 /// Prints one object as one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
@@ -111,10 +111,19 @@ pub fn owner(owner: &Owner) -> Vec<String> {
     parts.into_iter().flatten().collect()
 }
 
+/// A local address that came or went, as one line.
+pub fn address_change(time: Duration, change: &AddressChange) -> String {
+    let LocalAddress {
+        address, interface, ..
+    } = change.address();
+    let word = change.kind().word();
+    format!("{} {word:<14} {address} dev {interface}", clock(time))
+}
+
 /// An event as one line, its parts in columns.
 pub fn event(time: Duration, event: &Event) -> String {
     let mut line = format!(
-        "{} {:<10} {}",
+        "{} {:<14} {}",
         clock(time),
         event.kind().word(),
         event.token()

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Addresses of this host that come and go.
+
+use anyhow::{Result, ensure};
+use smapp::AddressChange::{Down, Up};
+use smapp::{AddressChange, EventKind, EventSet};
+use smapp_tests::{Family, Path, PathManager, Topology};
+
+const EVENTS: EventSet = EventSet::of(&[EventKind::NewLocalAddress, EventKind::DelLocalAddress]);
+
+/// Another address of the client, on its second path.
+fn another(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "10.0.2.7/24",
+        Family::V6 => "fd00:2::7/64",
+    }
+}
+
+/// Whether a change is about `address` on the second path.
+fn is_about(change: AddressChange, address: &str) -> bool {
+    let local = change.address();
+    let bare = address.split('/').next().unwrap_or_default();
+    local.address.to_string() == bare && local.interface.as_str() == Path::Second.interface()
+}
+
+#[test]
+fn an_address_that_is_added_and_removed_is_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    for family in Family::BOTH {
+        let address = another(family);
+        let dev = Path::Second.interface();
+        topology
+            .client
+            .ip(&format!("address add {address} dev {dev}\n"))?;
+        let added = client.address_change()?;
+        assert!(
+            matches!(added, Up(_)) && is_about(added, address),
+            "{added:?}"
+        );
+        topology
+            .client
+            .ip(&format!("address delete {address} dev {dev}\n"))?;
+        let removed = client.address_change()?;
+        assert_eq!(removed, Down(*added.address()));
+    }
+    Ok(())
+}
+
+#[test]
+fn an_ipv6_address_is_told_once_it_is_no_longer_tentative() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    let tentative = || -> Result<String> {
+        let args = ["-6", "address", "show", "tentative", "to", "fd00:2::7"];
+        let output = topology.client.run("ip", &args)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    topology.client.ip("address add fd00:2::7/64 dev eth1\n")?;
+    ensure!(!tentative()?.is_empty(), "it was never tentative");
+    let change = client.address_change()?;
+    assert!(matches!(change, Up(_)) && is_about(change, "fd00:2::7"));
+    assert_eq!(tentative()?, "");
+    Ok(())
+}
+
+#[test]
+fn an_ipv6_address_that_another_host_has_is_never_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    // The first is the router's.
+    topology
+        .client
+        .ip("address add fd00:2::1/64 dev eth1\naddress add fd00:2::7/64 dev eth1\n")?;
+    let change = client.address_change()?;
+    assert!(
+        matches!(change, Up(_)) && is_about(change, "fd00:2::7"),
+        "{change:?}"
+    );
+    topology
+        .client
+        .ip("address delete fd00:2::1/64 dev eth1\naddress delete fd00:2::7/64 dev eth1\n")?;
+    let change = client.address_change()?;
+    assert!(
+        matches!(change, Down(_)) && is_about(change, "fd00:2::7"),
+        "{change:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_goes_takes_its_addresses_and_brings_them_back() -> Result<()> {
+    let topology = Topology::new()?;
+    // Or the IPv6 address would be lost.
+    topology.client.run(
+        "sh",
+        &[
+            "-c",
+            "echo 1 >/proc/sys/net/ipv6/conf/eth1/keep_addr_on_down",
+        ],
+    )?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    let both = Family::BOTH.map(|family| Path::Second.client(family).to_string());
+    for (state, up) in [("down", false), ("up", true)] {
+        topology.client.ip(&format!("link set eth1 {state}\n"))?;
+        let mut told = Vec::new();
+        for _ in &both {
+            let change = client.address_change()?;
+            assert_eq!(matches!(change, Up(_)), up, "{change:?}");
+            told.push(change.address().address.to_string());
+        }
+        told.sort();
+        assert_eq!(told, both);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_loopback_interface_is_not_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    topology
+        .client
+        .ip("address add 10.9.9.9/32 dev lo\naddress add 10.0.2.7/24 dev eth1\n")?;
+    let change = client.address_change()?;
+    assert!(is_about(change, "10.0.2.7"), "{change:?}");
+    Ok(())
+}
+
+#[test]
+fn local_addresses_stay_in_their_namespace() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    topology.server.ip("address add 10.0.3.7/24 dev eth0\n")?;
+    topology.client.ip("address add 10.0.2.7/24 dev eth1\n")?;
+    let change = client.address_change()?;
+    assert!(is_about(change, "10.0.2.7"), "{change:?}");
+    Ok(())
+}
