@@ -38,7 +38,8 @@ programs: setup
 
 # Packed anew if the list or a program has changed.
 $(addprefix $(BIN)/,smapp smapp-init topology): programs ;
-$(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list $(addprefix $(BIN)/,smapp smapp-init topology) | module
+$(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list qemu/python-modules spec/smapp_pm.yaml \
+		$(addprefix $(BIN)/,smapp smapp-init topology) | module
 	@qemu/initramfs $(GUEST)/gen_init_cpio $(BIN) $@
 
 guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs

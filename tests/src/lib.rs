@@ -16,6 +16,7 @@ pub mod topology;
 pub mod traffic;
 pub mod wait;
 pub mod web;
+pub mod ynl;
 
 pub use capture::Capture;
 pub use kmsg::KernelLog;
@@ -25,3 +26,4 @@ pub use process::Process;
 pub use topology::{Family, Fault, Path, Shape, Topology};
 pub use traffic::Connection;
 pub use wait::{DEADLINE, wait_for};
+pub use ynl::Ynl;

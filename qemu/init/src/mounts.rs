@@ -11,35 +11,29 @@ struct Mount {
     target: &'static str,
     kind: &'static str,
     data: Option<&'static std::ffi::CStr>,
-    /// The debug kernel alone has it.
-    optional: bool,
 }
 
-const fn needed(target: &'static str, kind: &'static str) -> Mount {
+const fn plain(target: &'static str, kind: &'static str) -> Mount {
     Mount {
         target,
         kind,
         data: None,
-        optional: false,
     }
 }
 
 const MOUNTS: &[Mount] = &[
-    needed("/dev", "devtmpfs"),
-    needed("/proc", "proc"),
-    needed("/sys", "sysfs"),
-    needed("/sys/fs/cgroup", "cgroup2"),
-    needed("/tmp", "tmpfs"),
-    needed("/run", "tmpfs"),
-    needed("/out", "tmpfs"),
+    plain("/dev", "devtmpfs"),
+    plain("/proc", "proc"),
+    plain("/sys", "sysfs"),
+    plain("/sys/fs/cgroup", "cgroup2"),
+    plain("/tmp", "tmpfs"),
+    plain("/run", "tmpfs"),
+    plain("/out", "tmpfs"),
     Mount {
         data: Some(c"mode=0620,ptmxmode=0666"),
-        ..needed("/dev/pts", "devpts")
+        ..plain("/dev/pts", "devpts")
     },
-    Mount {
-        optional: true,
-        ..needed("/sys/kernel/debug", "debugfs")
-    },
+    plain("/sys/kernel/debug", "debugfs"),
 ];
 
 /// Mounts everything in the table.
@@ -48,7 +42,6 @@ pub fn mount_all() -> Result<()> {
         // Fails where the kernel itself provides the directory.
         let _ = std::fs::create_dir_all(m.target);
         match mount(m.kind, m.target, m.kind, MountFlags::empty(), m.data) {
-            Err(Errno::NODEV | Errno::NOENT) if m.optional => (),
             // CONFIG_DEVTMPFS_MOUNT does not apply to an initramfs, but may one day.
             Err(Errno::BUSY) => (),
             outcome => outcome.with_context(|| format!("cannot mount {}", m.target))?,

@@ -18,6 +18,7 @@ mod namespaces;
 mod refusals;
 mod stats;
 mod tool;
+mod ynl;
 
 use std::fs;
 use std::thread::sleep;
