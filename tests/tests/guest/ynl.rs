@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use smapp::message::Connection;
 use smapp::uapi::{GROUPS, cmd};
-use smapp::{Event, EventKind, Token};
+use smapp::{AddressChange, Event, EventKind, Token};
 use smapp_tests::ynl::{as_ours, without_noes};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology, Ynl};
 
@@ -39,6 +39,18 @@ fn told(event: &Event) -> Value {
         told["subflow"] = json!([subflow]);
     }
     without_noes(told)
+}
+
+/// A change of a local address as the library decoded it; only global ones are told.
+fn told_address(change: AddressChange) -> (&'static str, Value) {
+    let local = change.address();
+    let address = json!({
+        "address": local.address,
+        "ifindex": local.ifindex,
+        "interface": local.interface.as_str(),
+        "scope": 0,
+    });
+    (change.kind().word(), json!({ "address": address }))
 }
 
 /// A connection as the library decoded it.
@@ -144,21 +156,31 @@ fn ynl_gives_every_command_and_hears_every_event() -> Result<()> {
     }
     let mut server = PathManager::of(&topology.server)?;
     live(&topology, &ynl, &mut server)?;
+    let mut addresses = Vec::new();
+    for word in ["add", "delete"] {
+        let line = format!("address {word} 10.0.3.7/24 dev eth0\n");
+        topology.server.ip(&line)?;
+        addresses.push(told_address(server.address_change()?));
+    }
 
     let commands = (1..cmd::CREATED).filter_map(cmd::name);
     let commands: BTreeSet<_> = commands.map(str::to_owned).collect();
     assert_eq!(ynl.used(), commands);
     for (group, mut heard) in GROUPS.into_iter().zip(groups) {
-        let ours = server.seen().iter();
-        let ours: Vec<_> = ours.filter(|event| event.kind().word() == group).collect();
+        let events = server.seen().iter();
+        let ours: Vec<_> = events
+            .map(|event| (event.kind().word(), told(event)))
+            .chain(addresses.iter().cloned())
+            .filter(|(word, _)| *word == group)
+            .collect();
         ensure!(
             !ours.is_empty(),
             "no event of the group {group} in this test"
         );
-        for event in ours {
+        for (_, told) in ours {
             let heard = heard.event()?;
             assert_eq!(heard["name"], group.replace('_', "-"));
-            assert_eq!(as_ours(&heard["msg"]), told(event), "{event:?}");
+            assert_eq!(as_ours(&heard["msg"]), told);
         }
         heard.end()?;
     }
