@@ -90,6 +90,11 @@ impl SubflowCreate {
         self.local_address
     }
 
+    /// The local port, unless the kernel chooses.
+    pub fn port(&self) -> Option<u16> {
+        self.local_port
+    }
+
     fn encode<'a>(&self, r: Request<'a>) -> Request<'a> {
         let r = r
             .address(subflow::REMOTE_ADDRESS, self.remote.ip())

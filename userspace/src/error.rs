@@ -24,6 +24,7 @@ impl Errno {
     pub const ENOSPC: Self = Self(28);
     pub const EPIPE: Self = Self(32);
     pub const EOPNOTSUPP: Self = Self(95);
+    pub const EADDRINUSE: Self = Self(98);
     pub const EADDRNOTAVAIL: Self = Self(99);
     pub const ENETDOWN: Self = Self(100);
     pub const ENETUNREACH: Self = Self(101);

@@ -4,7 +4,7 @@
 use clap::Subcommand;
 use serde::Deserialize;
 
-use crate::controller::{Controller, fullmesh};
+use crate::controller::{Controller, backup, fullmesh, limit, ndiffports, refresh, streaming};
 
 /// A policy with its options. In a file it is a table whose key `policy` has
 /// the word for it and whose other keys are its options.
@@ -18,6 +18,33 @@ pub enum Policy {
     /// each address that it announces. A subflow that is lost is opened again,
     /// after a delay that depends on why it was lost.
     Fullmesh(fullmesh::Options),
+    /// One path at a time, another when it is really bad
+    ///
+    /// For each connection that this host opens: no subflow on a backup path until
+    /// the retransmission timeout of the subflow in use exceeds a threshold; then
+    /// one is opened there and the bad one is closed once it works. Later the
+    /// connection goes back to the primary path.
+    Backup(backup::Options),
+    /// A second path when a block is about to be late
+    ///
+    /// For applications that send a block every period: half-way through it, a
+    /// subflow on another path if the peer has acknowledged less than half of the
+    /// block. Subflows whose retransmission timeout is too long are closed.
+    Streaming(streaming::Options),
+    /// Several subflows from random ports, the slowest replaced
+    ///
+    /// For networks that spread flows over several paths by their ports: compares
+    /// the rates of the subflows every few seconds, replaces the slowest, and
+    /// rests once they are alike.
+    Refresh(refresh::Options),
+    /// Several subflows on the addresses of the first
+    ///
+    /// For networks that spread flows over several paths by their ports.
+    Ndiffports(ndiffports::Options),
+    /// For servers: at most so many subflows
+    ///
+    /// A subflow that a client opens beyond a limit is closed with a reset.
+    Limit(limit::Options),
 }
 
 impl Policy {
@@ -25,6 +52,11 @@ impl Policy {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Fullmesh(_) => "fullmesh",
+            Self::Backup(_) => "backup",
+            Self::Streaming(_) => "streaming",
+            Self::Refresh(_) => "refresh",
+            Self::Ndiffports(_) => "ndiffports",
+            Self::Limit(_) => "limit",
         }
     }
 
@@ -32,6 +64,11 @@ impl Policy {
     pub fn controller(&self, seed: u64) -> Box<dyn Controller> {
         match self.clone() {
             Self::Fullmesh(options) => Box::new(fullmesh::Fullmesh::new(options, seed)),
+            Self::Backup(options) => Box::new(backup::Backup::new(options, seed)),
+            Self::Streaming(options) => Box::new(streaming::Streaming::new(options, seed)),
+            Self::Refresh(options) => Box::new(refresh::Refresh::new(options, seed)),
+            Self::Ndiffports(options) => Box::new(ndiffports::Ndiffports::new(options, seed)),
+            Self::Limit(options) => Box::new(limit::Limit::new(options)),
         }
     }
 }
@@ -47,7 +84,14 @@ mod tests {
         policy: Policy,
     }
 
-    const WORDS: [&str; 1] = ["fullmesh"];
+    const WORDS: [&str; 6] = [
+        "fullmesh",
+        "backup",
+        "streaming",
+        "refresh",
+        "ndiffports",
+        "limit",
+    ];
 
     fn line(words: &[&str]) -> Policy {
         let words = ["run"].iter().chain(words);

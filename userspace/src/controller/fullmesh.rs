@@ -24,13 +24,13 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::retry::{Random, Retry};
-use super::{Context, Controller};
+use super::{Context, Controller, is_final, joined, ours, rto};
 use crate::address::LocalAddress;
 use crate::command::SubflowCreate;
 use crate::error::{Errno, Error};
-use crate::event::{AddressId, EventKind, EventSet, Token};
+use crate::event::{AddressId, EventKind, EventSet, SubflowId, Token};
 use crate::interface::Pattern;
-use crate::message::{Address, AddressIds, Connection, Subflow, TcpState};
+use crate::message::{Address, AddressIds, Connection, Subflow};
 use crate::span::Span;
 
 /// For a connection that is not established yet.
@@ -115,6 +115,8 @@ struct Mesh {
     server: SocketAddr,
     /// Pairs whose last subflow failed: none that is not a pair now.
     failed: BTreeMap<Pair, Failed>,
+    /// Subflows that were opened to replace another on the same pair.
+    replacing: BTreeMap<SubflowId, SubflowId>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -157,6 +159,7 @@ impl Fullmesh {
             let mesh = Mesh {
                 server: subflow.remote(),
                 failed: BTreeMap::new(),
+                replacing: BTreeMap::new(),
             };
             self.meshes.insert(token, mesh);
             self.mesh(context, token, "established");
@@ -241,7 +244,7 @@ impl Fullmesh {
         self.open(context, token, local, id, remote, event);
     }
 
-    /// Opens a subflow.
+    /// Opens a subflow; none if that is refused.
     fn open(
         &mut self,
         context: &mut Context<'_>,
@@ -250,7 +253,7 @@ impl Fullmesh {
         id: Option<AddressId>,
         remote: SocketAddr,
         event: &str,
-    ) {
+    ) -> Option<SubflowId> {
         let metered = &self.options.metered;
         let create = SubflowCreate::to(remote)
             .from(local.address)
@@ -258,14 +261,14 @@ impl Fullmesh {
             .backup(metered.iter().any(|p| p.matches(local.interface)));
         let create = id.map_or(create, |id| create.remote_id(id));
         match context.subflow_create(token, &create) {
-            Ok(subflow) => context.explain(
-                token,
-                format_args!(
-                    "{event}: opening subflow {} {} -> {remote}",
-                    subflow.id,
-                    subflow.local()
-                ),
-            ),
+            Ok(subflow) => {
+                let (id, from) = (subflow.id, subflow.local());
+                context.explain(
+                    token,
+                    format_args!("{event}: opening subflow {id} {from} -> {remote}"),
+                );
+                Some(id)
+            }
             Err(error) => {
                 let verdict = self.refusal(&error);
                 let what = format_args!(
@@ -273,6 +276,7 @@ impl Fullmesh {
                     local.address
                 );
                 self.judge(context, token, (local.address, remote), verdict, what);
+                None
             }
         }
     }
@@ -360,10 +364,7 @@ impl Fullmesh {
     /// What follows from a refused command.
     fn refusal(&self, error: &Error) -> Verdict {
         match error.errno() {
-            // Plain TCP; joins denied; no longer this path manager's; no longer there.
-            Some(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM | Errno::ESRCH) => {
-                Verdict::GiveUp
-            }
+            _ if is_final(error) => Verdict::GiveUp,
             Some(Errno::ENOTCONN) => Verdict::RetryAfter(SOON),
             Some(Errno::ENOSPC) => Verdict::RetryAfter(self.options.longest_delay.0),
             // There is no route from this address.
@@ -411,16 +412,8 @@ impl Controller for Fullmesh {
         };
         mesh.failed
             .remove(&(subflow.local_address, subflow.remote()));
-        // What it was opened to replace, see timeout().
-        let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
-        let mut old = subflows.iter().filter(|s| {
-            let same = s.local_address == subflow.local_address && s.remote() == subflow.remote();
-            let silent = s
-                .rto
-                .is_some_and(|rto| micros(rto) > self.options.replace_after.0);
-            same && silent && s.id != subflow.id && (s.active || s.initial)
-        });
-        if let Some(id) = old.next().map(|s| s.id) {
+        let replaced = mesh.replacing.remove(&subflow.id);
+        if let Some(id) = replaced {
             context.explain(
                 token,
                 format_args!(
@@ -436,12 +429,15 @@ impl Controller for Fullmesh {
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
         let pair = (subflow.local_address, subflow.remote());
+        if let Some(mesh) = self.meshes.get_mut(&token) {
+            mesh.replacing.remove(&subflow.id);
+        }
         // An address that is gone starts afresh when it returns, and a pair that is still held
         // by another subflow misses nothing.
         let usable = context.addresses().iter().any(|a| a.address == pair.0);
         let held = context.connection(token).is_some_and(|c| holds(c, pair));
-        let ours = |n| self.remote(context, token, n).map(|(_, remote)| remote);
-        let wanted = (0..).map_while(ours).any(|remote| remote == pair.1);
+        let remote = |n| self.remote(context, token, n).map(|(_, remote)| remote);
+        let wanted = (0..).map_while(remote).any(|remote| remote == pair.1);
         if !usable || held || !wanted {
             return self.mesh(context, token, "sub_closed");
         }
@@ -461,11 +457,10 @@ impl Controller for Fullmesh {
 
     fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
         let pair = (subflow.local_address, subflow.remote());
-        let rto = micros(subflow.rto.unwrap_or(0));
+        let rto = rto(subflow);
         let alone = |c: &Connection| {
             let known = c.subflow(subflow.id);
-            let joined = known.is_some_and(|s| s.state == Some(TcpState::ESTABLISHED));
-            joined && c.subflows.iter().filter(|s| on(s, pair)).count() == 1
+            known.is_some_and(joined) && c.subflows.iter().filter(|s| on(s, pair)).count() == 1
         };
         let local = context.addresses().iter().find(|a| a.address == pair.0);
         let (Some(mesh), Some(&local)) = (self.meshes.get(&token), local) else {
@@ -473,7 +468,7 @@ impl Controller for Fullmesh {
         };
         let waits = |f: &Failed| f.until_change || f.retry.waits(context.now());
         if rto > self.options.replace_after.0
-            && (subflow.active || subflow.initial)
+            && ours(subflow)
             && context.connection(token).is_some_and(alone)
             && !mesh.failed.get(&pair).is_some_and(waits)
             && self.allows(local)
@@ -481,7 +476,10 @@ impl Controller for Fullmesh {
             let id = Some(subflow.remote_id).filter(|id| id.0 != 0);
             let seconds = rto.as_secs_f64();
             let event = format!("timeout id {}, RTO {seconds:.1} s", subflow.id);
-            self.open(context, token, local, id, pair.1, &event);
+            let new = self.open(context, token, local, id, pair.1, &event);
+            if let (Some(new), Some(mesh)) = (new, self.meshes.get_mut(&token)) {
+                mesh.replacing.insert(new, subflow.id);
+            }
         }
     }
 
@@ -558,10 +556,6 @@ fn on(subflow: &Subflow, (local, remote): Pair) -> bool {
 
 fn holds(connection: &Connection, pair: Pair) -> bool {
     connection.subflows.iter().any(|s| on(s, pair))
-}
-
-fn micros(us: u32) -> Duration {
-    Duration::from_micros(us.into())
 }
 
 /// Whether an address that a peer has announced may be contacted at all: a peer

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Policies: what subflows should exist.
 
+pub mod backup;
 pub mod fullmesh;
+pub mod limit;
+pub mod ndiffports;
+pub mod refresh;
 mod retry;
+pub mod streaming;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,12 +16,14 @@ use std::time::Duration;
 use crate::address::LocalAddress;
 use crate::backend::Backend;
 use crate::command::{SubflowCreate, SubflowDestroy};
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use crate::event::{EventSet, SubflowId, Token};
 use crate::journal::Journal;
-use crate::message::{Address, AddressIds, Connection, Subflow};
+use crate::message::{Address, AddressIds, Connection, Subflow, TcpState};
 use crate::table::Table;
 use crate::timer::Timers;
+
+pub(crate) use retry::Random;
 
 /// A policy, told by an [`Engine`](crate::Engine) what happens.
 ///
@@ -241,4 +248,35 @@ impl<'a> Context<'a> {
     pub fn explain(&mut self, token: Token, why: fmt::Arguments<'_>) {
         self.journal.write(self.backend.now(), token, why);
     }
+}
+
+/// Whether a subflow has joined.
+fn joined(subflow: &Subflow) -> bool {
+    subflow.state == Some(TcpState::ESTABLISHED)
+}
+
+/// Whether this host opened a subflow, so that it may close it as well.
+fn ours(subflow: &Subflow) -> bool {
+    subflow.active || subflow.initial
+}
+
+/// The retransmission timeout of a subflow, as far as is known.
+fn rto(subflow: &Subflow) -> Duration {
+    let asked = subflow.tcp_info.map(|info| info.rto);
+    Duration::from_micros(asked.or(subflow.rto).unwrap_or(0).into())
+}
+
+/// Whether a refusal holds for the rest of the connection: it is plain TCP, the
+/// peer denies joins, it has no longer this path manager, or is over.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error.errno(),
+        Some(Errno::EOPNOTSUPP | Errno::EACCES | Errno::EPERM | Errno::ESRCH)
+    )
+}
+
+/// The connection, if this host opened it and more subflows are possible.
+fn client_side<'a>(context: &'a Context<'_>, token: Token) -> Option<&'a Connection> {
+    let connection = context.connection(token);
+    connection.filter(|c| !c.server_side && !c.fallback && !c.deny_join_id0)
 }

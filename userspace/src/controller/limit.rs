@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The policy `limit`, for servers: at most so many subflows for a connection
+//! and for an address of the peer (section 3 of the paper).
+//!
+//! A subflow that joins beyond a limit is closed with a reset; those that were
+//! there stay.
+
+use serde::Deserialize;
+
+use super::{Context, Controller, joined};
+use crate::command::SubflowDestroy;
+use crate::event::{EventKind, EventSet, SubflowId, Token};
+use crate::message::Subflow;
+
+/// How the policy acts.
+#[derive(Clone, Debug, PartialEq, clap::Args, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Options {
+    /// Subflows of a connection at most, the initial one included
+    #[arg(long, value_name = "N", default_value_t = Self::default().subflows)]
+    pub subflows: u16,
+    /// Subflows of a connection with one address of the peer at most
+    #[arg(long, value_name = "N", default_value_t = Self::default().per_address)]
+    pub per_address: u16,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            subflows: 4,
+            per_address: 2,
+        }
+    }
+}
+
+/// The policy; it keeps nothing.
+#[derive(Debug)]
+pub struct Limit {
+    options: Options,
+}
+
+impl Limit {
+    /// The policy.
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    /// Closes a subflow if the older ones are as many as there may be.
+    fn check(&self, context: &mut Context<'_>, token: Token, id: SubflowId) {
+        let Some(connection) = context.connection(token).filter(|c| c.server_side) else {
+            return;
+        };
+        let Some(address) = connection.subflow(id).map(|s| s.remote_address) else {
+            return;
+        };
+        let older = connection.subflows.iter();
+        let older = older.filter(|s| joined(s) && s.id < id);
+        let same = older.clone().filter(|s| s.remote_address == address);
+        let (all, same) = (older.count(), same.count());
+        let rule = match self.options {
+            // The last one stays, whatever the options say.
+            _ if all == 0 => return,
+            Options { subflows, .. } if all >= subflows.into() => "subflows",
+            Options { per_address, .. } if same >= per_address.into() => "per-address",
+            _ => return,
+        };
+        context.explain(
+            token,
+            format_args!(
+                "sub_estab id {id}: {all} before it, {same} with {address}: closing it ({rule})"
+            ),
+        );
+        let destroy = SubflowDestroy::id(id).reset(true);
+        if let Err(error) = context.subflow_destroy(token, destroy) {
+            log::warn!("{token} id {id}: {error}");
+        }
+    }
+}
+
+impl Controller for Limit {
+    fn events(&self) -> EventSet {
+        EventSet::of(&[
+            EventKind::Established,
+            EventKind::SubflowEstablished,
+            EventKind::SubflowClosed,
+        ])
+    }
+
+    fn attached(&mut self, context: &mut Context<'_>, token: Token) {
+        let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
+        for id in subflows.iter().map(|s| s.id).collect::<Vec<_>>() {
+            self.check(context, token, id);
+        }
+    }
+
+    fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        self.check(context, token, subflow.id);
+    }
+}
