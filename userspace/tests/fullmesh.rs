@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use smapp::command::Command;
 use smapp::controller::fullmesh::{Fullmesh, Options};
-use smapp::message::{Connection, TcpState};
+use smapp::message::{Address, AddressIds, Connection, TcpState};
 use smapp::sim::{Outcome, Sim};
-use smapp::{Engine, Errno, IfIndex, InterfaceName, LocalAddress, Token};
+use smapp::{AddressId, Engine, Errno, IfIndex, InterfaceName, LocalAddress, Token};
 
 const TOKEN: Token = Token(0x1a2b_3c4d);
 const WIFI: &str = "10.0.1.1";
@@ -62,7 +62,11 @@ fn usual(end: f64) -> Sim {
 }
 
 fn run(sim: Sim) -> Engine<Sim, Fullmesh> {
-    let mut engine = Engine::new(sim, Fullmesh::new(Options::default(), 1));
+    run_with(sim, Options::default())
+}
+
+fn run_with(sim: Sim, options: Options) -> Engine<Sim, Fullmesh> {
+    let mut engine = Engine::new(sim, Fullmesh::new(options, 1));
     engine.run().unwrap();
     let known: Vec<_> = engine.connections().collect();
     let live: Vec<_> = engine.backend().live().collect();
@@ -406,4 +410,150 @@ fn the_same_seed_gives_the_same_run() {
         run(sim).backend().commands().to_vec()
     };
     assert_eq!(commands(), commands());
+}
+
+/// The world in which the peer announces an address at 1 s.
+fn announcing(id: u8, address: &str) -> Sim {
+    let address = Address {
+        id: AddressId(id),
+        address: ip(address),
+        port: None,
+    };
+    let mut sim = usual(20.0);
+    sim.at(seconds(1.0), move |sim| {
+        sim.address_announced(TOKEN, address)
+    });
+    sim
+}
+
+#[test]
+fn an_announced_address_gets_a_subflow_from_each_address() {
+    let mut sim = announcing(3, "10.0.5.1");
+    let before: Vec<_> = run(announcing(3, "10.0.5.1"))
+        .backend()
+        .live()
+        .flat_map(|c| c.subflows.clone())
+        .filter(|s| s.remote_id == AddressId(3))
+        .map(|s| (s.local_address, s.remote()))
+        .collect();
+    let there: SocketAddr = "10.0.5.1:80".parse().unwrap();
+    assert_eq!(before, [(ip(WIFI), there), (ip(LTE), there)]);
+    sim.at(seconds(5.0), |sim| {
+        sim.addresses_withdrawn(TOKEN, AddressIds::from_iter([AddressId(3)]))
+    });
+    assert_eq!(
+        subflows(&run(sim)),
+        [ip(WIFI), ip(LTE)],
+        "once withdrawn, none"
+    );
+}
+
+#[test]
+fn some_addresses_are_not_contacted_whoever_announces_them() {
+    for address in ["127.0.0.1", "0.0.0.0", "224.0.0.1", "169.254.0.1", "::1"] {
+        assert_eq!(run(announcing(3, address)).backend().commands().len(), 1);
+    }
+}
+
+#[test]
+fn a_peer_cannot_have_any_number_of_subflows() {
+    let mut sim = usual(300.0);
+    for n in 1..=200 {
+        let address = Address {
+            id: AddressId(n),
+            address: [10, 9, 0, n].into(),
+            port: None,
+        };
+        sim.at(seconds(1.0), move |sim| {
+            sim.address_announced(TOKEN, address)
+        });
+    }
+    let engine = run(sim);
+    assert_eq!(subflows(&engine).len(), 16);
+    assert_eq!(engine.backend().commands().len(), 15);
+}
+
+#[test]
+fn interfaces_are_allowed_denied_and_metered() {
+    let patterns = |words: &[&str]| words.iter().map(|w| w.parse().unwrap()).collect();
+    for (interfaces, except, expected) in [
+        (&["eth*"][..], &[][..], 1),
+        (&[], &["eth?"], 0),
+        (&["wlan*"], &[], 0),
+        (&["eth0"], &["eth0"], 0),
+    ] {
+        let options = Options {
+            interfaces: patterns(interfaces),
+            except: patterns(except),
+            metered: patterns(&["eth0"]),
+            ..Options::default()
+        };
+        let engine = run_with(usual(10.0), options);
+        let opened = engine.backend().live().next().unwrap();
+        let opened: Vec<_> = opened.subflows.iter().filter(|s| !s.initial).collect();
+        assert_eq!(opened.len(), expected, "{interfaces:?} {except:?}");
+        assert!(opened.iter().all(|s| s.backup));
+    }
+}
+
+#[test]
+fn what_the_peer_prohibits_is_not_tried_until_an_address_comes() {
+    let mut sim = usual(1000.0);
+    sim.at(seconds(4.0), |sim| {
+        sim.subflow_reset(TOKEN, ip(LTE), 3, false)
+    });
+    sim.at(seconds(900.0), |sim| sim.address_up(local("10.0.4.1")));
+    assert_eq!(tries(&run(sim), LTE), [0.1, 900.0]);
+}
+
+#[test]
+fn a_reason_that_may_pass_waits_longest() {
+    let mut sim = usual(100.0);
+    sim.at(seconds(4.0), |sim| {
+        sim.subflow_reset(TOKEN, ip(LTE), 2, true)
+    });
+    assert_delays(&[4.0, tries(&run(sim), LTE)[1]], &[60.0]);
+}
+
+#[test]
+fn a_new_address_ends_the_wait_for_a_route() {
+    let mut sim = usual(30.0);
+    sim.path(ip(LTE), Outcome::Refused(Errno::ENETUNREACH));
+    sim.at(seconds(1.0), |sim| {
+        sim.path(ip(LTE), Outcome::Joins(Duration::ZERO));
+        sim.address_up(local("10.0.4.1"));
+    });
+    assert_eq!(tries(&run(sim), LTE), [0.1, 1.0]);
+}
+
+#[test]
+fn an_idle_connection_survives_a_nat_that_forgets() {
+    // After three silent hours the NAT knows no subflow any more, and says so.
+    let hours = 3.0 * 3600.0;
+    let mut sim = usual(hours + 60.0);
+    sim.at(seconds(hours - 1.0), |sim| {
+        sim.forget(ip(WIFI));
+        sim.forget(ip(LTE));
+    });
+    sim.at(seconds(hours), |sim| sim.write(TOKEN, 5_000_000));
+    let engine = run(sim);
+    assert_eq!(engine.backend().acked(TOKEN), 5_000_000);
+    assert_eq!(subflows(&engine).len(), 2);
+    assert_delays(&[hours, tries(&engine, WIFI)[0]], &[1.0]);
+}
+
+#[test]
+fn an_idle_connection_survives_a_nat_that_forgets_in_silence() {
+    let mut sim = usual(600.0);
+    sim.at(seconds(99.0), |sim| {
+        sim.address_down(local(LTE));
+        sim.forget_silently(ip(WIFI));
+    });
+    sim.at(seconds(100.0), |sim| sim.write(TOKEN, 50_000));
+    let engine = run(sim);
+    // A new subflow carries the data long before the old one would have given up.
+    assert_eq!(engine.backend().acked(TOKEN), 50_000);
+    let tries = tries(&engine, WIFI);
+    assert!(tries.len() == 1 && tries[0] < 130.0, "{tries:?}");
+    assert_eq!(subflows(&engine), [ip(WIFI)], "the old one is closed");
 }

@@ -165,9 +165,8 @@ impl Backup {
         (best < rank).then_some(local)
     }
 
-    /// Opens a subflow on the best other path whose time has come. `stay` tells
-    /// whether the path in use may be tried as well.
-    fn leave(&mut self, context: &mut Context<'_>, token: Token, stay: bool, event: &str) {
+    /// Opens a subflow on the best path that has none and whose time has come.
+    fn leave(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let now = context.now();
         let Some(guard) = self.guards.get(&token) else {
             return;
@@ -183,7 +182,9 @@ impl Backup {
                 .failed
                 .get(&local.address)
                 .is_some_and(|f| f.waits(now));
-            if (stay || local.address != guard.active) && !waits {
+            let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
+            let held = subflows.iter().any(|s| s.local_address == local.address);
+            if !held && !waits {
                 self.go(context, token, local, event);
                 if self.guards.get(&token).is_none_or(|g| g.moving.is_some()) {
                     return;
@@ -341,7 +342,7 @@ impl Controller for Backup {
         }
         let seconds = rto.as_secs_f64();
         let event = format!("timeout id {id}, RTO {seconds:.1} s");
-        self.leave(context, token, false, &event);
+        self.leave(context, token, &event);
     }
 
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
@@ -366,7 +367,7 @@ impl Controller for Backup {
                     self.plan_fail_back(context, token);
                 }
                 true => {}
-                false => self.leave(context, token, true, &event),
+                false => self.leave(context, token, &event),
             }
         } else if subflow.local_address == guard.active && !self.works(context, token) {
             // A path that was reset may work with a new subflow, a silent one does not.
@@ -374,7 +375,7 @@ impl Controller for Backup {
                 Errno::ECONNRESET | Errno::ECONNREFUSED | Errno::EPIPE | Errno(0) => {}
                 _ => self.blame(context, token, subflow.local_address),
             }
-            self.leave(context, token, true, &event);
+            self.leave(context, token, &event);
         }
     }
 
@@ -384,7 +385,7 @@ impl Controller for Backup {
                 guard.failed.remove(&address.address);
             }
             if !self.works(context, token) {
-                self.leave(context, token, true, "new_local_addr");
+                self.leave(context, token, "new_local_addr");
             } else if self.better(context, token).is_some() {
                 self.plan_fail_back(context, token);
             }
@@ -400,7 +401,7 @@ impl Controller for Backup {
             if let Some(guard) = self.guards.get_mut(&token) {
                 guard.failed.remove(&gone.address);
                 if guard.active == gone.address {
-                    self.leave(context, token, false, "del_local_addr");
+                    self.leave(context, token, "del_local_addr");
                 }
             }
         }
@@ -412,7 +413,7 @@ impl Controller for Backup {
             return;
         }
         match key {
-            RETRY if !self.works(context, token) => self.leave(context, token, true, "timer"),
+            RETRY if !self.works(context, token) => self.leave(context, token, "timer"),
             RETRY => {}
             _ => {
                 if let Some(local) = self.better(context, token) {

@@ -186,6 +186,35 @@ impl Sim {
         }
     }
 
+    /// The peer resets the subflow from `local`, for a reason of RFC 8684
+    /// section 3.6, which may pass or not.
+    pub fn subflow_reset(&mut self, token: Token, local: IpAddr, reason: u8, transient: bool) {
+        let connection = self.connections.get_mut(&token);
+        let mut subflows = connection.into_iter().flat_map(|c| c.subflows.iter_mut());
+        if let Some(subflow) = subflows.find(|s| s.local_address == local) {
+            subflow.reset_reason = Some(reason);
+            subflow.reset_transient = transient;
+            let id = subflow.id;
+            self.remove(token, id, Errno::ECONNRESET);
+        }
+    }
+
+    /// The peer opens a subflow, which joins at once.
+    pub fn peer_joins(&mut self, token: Token, local: SocketAddr, remote: SocketAddr) {
+        let id = self.next_id();
+        if let Some(connection) = self.connections.get_mut(&token) {
+            connection.subflows.push(Subflow {
+                id,
+                local_address: local.ip(),
+                local_port: local.port(),
+                remote_address: remote.ip(),
+                remote_port: remote.port(),
+                ..Subflow::default()
+            });
+            self.join(token, id);
+        }
+    }
+
     /// The peer asks to use the subflow from `local` as backup only, or no longer so.
     pub fn subflow_priority(&mut self, token: Token, local: IpAddr, backup: bool) {
         let Some(connection) = self.connections.get_mut(&token) else {

@@ -6,7 +6,7 @@
 //! retransmission timer, which doubles as long as the path loses; what it had
 //! not sent yet goes to the others. After 15 timeouts in a row it closes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ struct Stream {
     acked: u64,
     flows: BTreeMap<SubflowId, Flow>,
     stepping: bool,
-    /// Subflows of which a NAT knows nothing any more.
-    forgotten: BTreeSet<SubflowId>,
+    /// Subflows of which a NAT knows nothing any more, and whether it says so.
+    forgotten: BTreeMap<SubflowId, bool>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -107,11 +107,20 @@ impl Sim {
     /// Has a NAT forget the subflows from `local`: it answers what they send
     /// next with a RST.
     pub fn forget(&mut self, local: IpAddr) {
+        self.forget_with(local, true);
+    }
+
+    /// Has a NAT forget the subflows from `local`: it drops what they send.
+    pub fn forget_silently(&mut self, local: IpAddr) {
+        self.forget_with(local, false);
+    }
+
+    fn forget_with(&mut self, local: IpAddr, reset: bool) {
         for connection in self.connections.values() {
             let from_there = connection.subflows.iter();
             let from_there = from_there.filter(|s| s.local_address == local);
             let stream = self.transfer.streams.entry(connection.token).or_default();
-            stream.forgotten.extend(from_there.map(|s| s.id));
+            stream.forgotten.extend(from_there.map(|s| (s.id, reset)));
         }
     }
 
@@ -170,9 +179,10 @@ impl Sim {
         if !joined || stream.queue == 0 || flow.timeouts.is_some() {
             return;
         }
-        if stream.forgotten.contains(&id) {
+        let forgotten = stream.forgotten.get(&id).copied();
+        if forgotten == Some(true) {
             self.remove(token, id, Errno::ECONNRESET);
-        } else if lost {
+        } else if lost || forgotten.is_some() {
             flow.timeouts = Some(0);
             self.at(self.now + SHORTEST_RTO, move |sim| sim.expire(token, id));
         } else {
@@ -193,6 +203,7 @@ impl Sim {
             return;
         };
         let stream = self.transfer.streams.entry(token).or_default();
+        let lost = lost || stream.forgotten.contains_key(&id);
         let flow = stream.flows.entry(id).or_default();
         let timeouts = flow.timeouts.unwrap_or(0) + 1;
         flow.timeouts = lost.then_some(timeouts);
