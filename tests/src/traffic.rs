@@ -2,12 +2,13 @@
 //! Multipath TCP connections between the client and the server of a topology.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::fd::OwnedFd;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::netns::Netns;
@@ -154,4 +155,50 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, length: usize) -> Result<()> {
         "the {length} bytes received are not those sent"
     );
     Ok(())
+}
+
+/// Very many connections of a host with itself.
+#[derive(Debug)]
+pub struct Crowd<'a> {
+    host: &'a Netns,
+    listener: TcpListener,
+    ends: Vec<[TcpStream; 2]>,
+}
+
+impl<'a> Crowd<'a> {
+    /// None yet; lets the process have as many files as they need.
+    pub fn new(host: &'a Netns, address: Ipv4Addr) -> Result<Self> {
+        const FILES: u64 = 100_000;
+        let files = Rlimit {
+            current: Some(FILES),
+            maximum: Some(FILES),
+        };
+        setrlimit(Resource::Nofile, files).context("cannot raise the number of files")?;
+        Ok(Crowd {
+            host,
+            listener: listen(host, address.into(), Protocol::MPTCP)?,
+            ends: Vec::new(),
+        })
+    }
+
+    /// Connect more, each with its first data.
+    pub fn grow(&mut self, count: usize) -> Result<()> {
+        let to = self.listener.local_addr()?;
+        let listener = &self.listener;
+        let ends = self.host.enter(|| -> Result<Vec<_>> {
+            let mut ends = Vec::with_capacity(count);
+            for _ in 0..count {
+                let socket = socket(Family::V4, Protocol::MPTCP)?;
+                socket.connect(&to.into())?;
+                let mut near = as_stream(socket);
+                near.write_all(b"!")?;
+                let (mut far, _) = listener.accept()?;
+                far.read_exact(&mut [0])?;
+                ends.push([near, far]);
+            }
+            Ok(ends)
+        });
+        self.ends.extend(ends?);
+        Ok(())
+    }
 }

@@ -37,7 +37,7 @@ fn client(topology: &Topology, stop: &UnixStream) -> Result<Client> {
 }
 
 /// What both sides have to agree on.
-fn facts<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeSet<String> {
+pub(super) fn facts<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeSet<String> {
     let subflows = |c: &Connection| -> BTreeSet<String> {
         let fact = |s: &smapp::message::Subflow| {
             format!("{} {} {} {}", s.id, s.local(), s.remote(), s.backup_peer)

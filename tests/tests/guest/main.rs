@@ -6,7 +6,9 @@
 //! kernel a boot takes a minute.
 
 mod addresses;
+mod attach;
 mod commands;
+mod dump;
 mod errors;
 mod events;
 mod fullmesh;
