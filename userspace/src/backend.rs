@@ -53,6 +53,18 @@ pub trait Backend {
     /// Opens a subflow: its SYN has been sent when this returns.
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error>;
 
+    /// Opens several subflows, at once where the kernel allows it. The answers are
+    /// in the order of `subflows`; a refusal is of that one alone.
+    fn subflow_create_all(
+        &mut self,
+        token: Token,
+        subflows: &[SubflowCreate],
+    ) -> Vec<Result<Subflow, Error>> {
+        let each = subflows.iter();
+        each.map(|subflow| self.subflow_create(token, subflow))
+            .collect()
+    }
+
     /// Closes a subflow.
     fn subflow_destroy(&mut self, token: Token, subflow: &SubflowDestroy) -> Result<(), Error>;
 

@@ -300,6 +300,34 @@ impl Backend for Client {
         created.ok_or(Error::NoAnswer("subflow-create"))
     }
 
+    fn subflow_create_all(
+        &mut self,
+        token: Token,
+        subflows: &[SubflowCreate],
+    ) -> Vec<Result<Subflow, Error>> {
+        const NAME: &str = "subflow-create";
+        let commands = subflows.iter();
+        let commands: Vec<_> = commands
+            .map(|subflow| Command::SubflowCreate(token, *subflow))
+            .collect();
+        let first = self.seq.wrapping_add(1);
+        self.seq = self.seq.wrapping_add(commands.len() as u32);
+        let requests = Command::encode_all(&commands, self.family.id, first);
+        let mut sent = self.commands.send(&requests);
+        let answer = |number: u32| {
+            std::mem::replace(&mut sent, Ok(()))?;
+            let mut created = None;
+            self.commands
+                .answer(NAME, first.wrapping_add(number), |message| {
+                    let connection = Connection::decode(message.generic()?.1)?;
+                    created = connection.subflows.first().copied();
+                    Ok(())
+                })?;
+            created.ok_or(Error::NoAnswer(NAME))
+        };
+        (0..commands.len() as u32).map(answer).collect()
+    }
+
     fn subflow_destroy(&mut self, token: Token, subflow: &SubflowDestroy) -> Result<(), Error> {
         self.order(&Command::SubflowDestroy(token, *subflow))
     }

@@ -231,6 +231,17 @@ impl Command {
         }
     }
 
+    /// Writes requests one after the other, to be sent at once: the first is numbered
+    /// `seq`.
+    pub fn encode_all(commands: &[Self], family: u16, seq: u32) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut one = Vec::new();
+        for (command, number) in commands.iter().zip(0..) {
+            all.extend_from_slice(command.encode(&mut one, family, seq.wrapping_add(number)));
+        }
+        all
+    }
+
     /// Writes the request into `buffer`: numbered `seq`, for the generic
     /// netlink family with the id `family`.
     pub fn encode<'a>(&self, buffer: &'a mut Vec<u8>, family: u16, seq: u32) -> &'a [u8] {

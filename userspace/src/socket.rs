@@ -86,11 +86,22 @@ impl Socket {
         name: &'static str,
         seq: u32,
         request: &[u8],
+        each: impl FnMut(Message<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.send(request)?;
+        self.answer(name, seq, each)
+    }
+
+    /// Hands each message of the answer to the request `seq`, which has been sent,
+    /// to `each`. Of requests sent at once, the answers come in their order.
+    pub fn answer(
+        &mut self,
+        name: &'static str,
+        seq: u32,
         mut each: impl FnMut(Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         /// `NLM_F_MULTI`: more messages of this answer follow.
         const MULTI: u16 = 0x2;
-        self.send(request)?;
         let mut interrupted = false;
         loop {
             let messages = match self.receive()? {

@@ -468,6 +468,19 @@ fn subflow_create_is_written() {
 }
 
 #[test]
+fn several_commands_are_written_for_one_send() {
+    let create = SubflowCreate::to("10.0.3.1:80".parse().unwrap());
+    let commands = [create, create.from_port(4000)].map(|c| Command::SubflowCreate(TOKEN, c));
+    let all = Command::encode_all(&commands, FAMILY, u32::MAX);
+    let mut buffer = Vec::new();
+    let mut each = commands[0].encode(&mut buffer, FAMILY, u32::MAX).to_vec();
+    each.extend_from_slice(commands[1].encode(&mut buffer, FAMILY, 0));
+    assert_eq!(all, each);
+    let numbers: Vec<_> = Messages::new(&all).map(|m| m.unwrap().seq).collect();
+    assert_eq!(numbers, [u32::MAX, 0]);
+}
+
+#[test]
 fn subflow_create_with_ipv6_and_ids_is_written() {
     let create = SubflowCreate::to("[fd00:3::1]:80".parse().unwrap())
         .from(address("fd00:2::1"))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
 use smapp::command::{SubflowCreate, SubflowDestroy};
 use smapp::message::TcpState;
-use smapp::{Errno, EventKind, IfIndex};
+use smapp::{Backend, Errno, Error, EventKind, IfIndex};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
 use socket2::Protocol;
@@ -131,6 +131,37 @@ fn data_flows_on_a_created_subflow() -> Result<()> {
             "not on the second path: {info:?}"
         );
         topology.repair_path(Path::First, Fault::Blackhole)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn several_subflows_are_opened_by_one_send() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        let good = over_second_path(&connection)?;
+        // Nobody's address.
+        let bad = good.from(topology::server(family));
+        let wanted = [good, good.backup(true), bad, good];
+        let answers = client.client().subflow_create_all(token, &wanted);
+        let refused = answers.iter().map(|answer| answer.as_ref().err());
+        let refused: Vec<_> = refused.map(|error| error.and_then(Error::errno)).collect();
+        assert_eq!(refused, [None, None, Some(Errno::EADDRNOTAVAIL), None]);
+        let opened: Vec<_> = answers.into_iter().flatten().collect();
+        assert_eq!(
+            opened.iter().map(|s| s.backup).collect::<Vec<_>>(),
+            [false, true, false]
+        );
+        let known = client.wait_for_subflows(token, 4)?;
+        for subflow in opened {
+            let known = known.subflow(subflow.id).context("never heard of")?;
+            assert_eq!(known.local(), subflow.local());
+        }
+        connection.exchange(1000)?;
+        // The answers to what comes next are not mixed up with those.
+        assert_eq!(client.connection(token)?.token, token);
     }
     Ok(())
 }

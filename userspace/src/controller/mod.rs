@@ -190,6 +190,20 @@ impl<'a> Context<'a> {
         Ok(created)
     }
 
+    /// Opens several subflows at once; those that were not refused are in the table
+    /// when this returns.
+    pub fn subflow_create_all(
+        &mut self,
+        token: Token,
+        subflows: &[SubflowCreate],
+    ) -> Vec<Result<Subflow, Error>> {
+        let results = self.backend.subflow_create_all(token, subflows);
+        for created in results.iter().flatten() {
+            self.table.add(token, *created);
+        }
+        results
+    }
+
     /// Closes a subflow; it leaves the table with its event.
     pub fn subflow_destroy(
         &mut self,
