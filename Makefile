@@ -68,7 +68,8 @@ test-debug: ## the tests in the guest, on the debug kernel
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
-bench: guest ## measure the delay of a second subflow, at 1 and 2 ns an instruction
+bench: guest ## measure what the module costs, and the delay of a second subflow
+	@qemu/run --kernel $(KERNEL) $(BIN)/cost
 	@for shift in 0 1; do \
 		echo "1 instruction = $$((1 << shift)) ns"; \
 		qemu/run --kernel $(KERNEL) --shift $$shift $(BIN)/latency; \
