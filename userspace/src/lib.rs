@@ -24,8 +24,10 @@
 
 mod address;
 mod backend;
+pub mod cgroup;
 mod client;
 pub mod command;
+pub mod config;
 pub mod controller;
 mod engine;
 mod error;
@@ -37,6 +39,7 @@ mod journal;
 pub mod message;
 pub mod netlink;
 mod policy;
+pub mod rule;
 pub mod sim;
 mod socket;
 mod span;

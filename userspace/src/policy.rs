@@ -6,10 +6,10 @@ use serde::Deserialize;
 
 use crate::controller::{Controller, backup, fullmesh, limit, ndiffports, refresh, streaming};
 
-/// A policy with its options. In a file it is a table whose key `policy` has
-/// the word for it and whose other keys are its options.
+/// A policy with its options. In a file it is a table with one key, the word
+/// for it, which has the table of its options.
 #[derive(Clone, Debug, PartialEq, Subcommand, Deserialize)]
-#[serde(tag = "policy", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// A subflow between every local address and every address of the server
     ///
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn line_and_file_have_the_same_words_and_defaults() {
         for word in WORDS {
-            let policy = file(&format!(r#"{{"policy": "{word}"}}"#)).unwrap();
+            let policy = file(&format!(r#"{{"{word}": {{}}}}"#)).unwrap();
             assert_eq!(policy, line(&[word]));
             assert_eq!(policy.word(), word);
         }
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn an_option_that_does_not_exist_is_refused() {
         for word in WORDS {
-            let error = file(&format!(r#"{{"policy": "{word}", "lunch": 1}}"#)).unwrap_err();
+            let error = file(&format!(r#"{{"{word}": {{"lunch": 1}}}}"#)).unwrap_err();
             assert!(error.to_string().contains("lunch"), "{error}");
         }
     }
@@ -123,8 +123,7 @@ mod tests {
     fn options_read_the_same_in_both() {
         assert_eq!(
             line(&["fullmesh", "--except", "wg*,tun0", "--reset-delay", "250ms"]),
-            file(r#"{"policy": "fullmesh", "except": ["wg*", "tun0"], "reset-delay": "250ms"}"#)
-                .unwrap()
+            file(r#"{"fullmesh": {"except": ["wg*", "tun0"], "reset-delay": "250ms"}}"#).unwrap()
         );
     }
 }
