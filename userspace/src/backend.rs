@@ -23,6 +23,9 @@ pub enum Input {
     Lost,
     /// The time that was waited for has come.
     Time,
+    /// A descriptor of the program can be read, see
+    /// [`Client::wake_on`](crate::Client::wake_on).
+    Wake,
     /// The program was asked to stop.
     Stop,
 }

@@ -28,6 +28,7 @@ use crate::stats::Stats;
 
 const EVENTS: mio::Token = mio::Token(0);
 const STOP: mio::Token = mio::Token(1);
+const WAKE: mio::Token = mio::Token(2);
 
 /// How often a listing is started again when changes interrupt it.
 const DUMP_TRIES: usize = 5;
@@ -51,6 +52,7 @@ pub struct Client {
     pending: VecDeque<Input>,
     lost: bool,
     stop: bool,
+    wake: bool,
     start: Instant,
 }
 
@@ -72,6 +74,7 @@ impl Client {
             pending: VecDeque::with_capacity(64),
             lost: false,
             stop: false,
+            wake: false,
             start: Instant::now(),
         })
     }
@@ -85,6 +88,13 @@ impl Client {
     /// example a signalfd, is readable.
     pub fn stop_on(&self, fd: &impl AsRawFd) -> Result<(), Error> {
         self.watch(fd.as_raw_fd(), STOP)
+    }
+
+    /// Makes [`wait`](Backend::wait) return [`Input::Wake`] when `fd`, which must
+    /// not block, becomes readable. The caller reads it until it is empty: only
+    /// then it is waited for again.
+    pub fn wake_on(&self, fd: &impl AsRawFd) -> Result<(), Error> {
+        self.watch(fd.as_raw_fd(), WAKE)
     }
 
     /// Gets what the module has counted since it was loaded.
@@ -217,6 +227,9 @@ impl Backend for Client {
             if self.stop {
                 return Ok(Input::Stop);
             }
+            if std::mem::take(&mut self.wake) {
+                return Ok(Input::Wake);
+            }
             let left = until.map(|until| until.saturating_sub(self.now()));
             if polled && left == Some(Duration::ZERO) {
                 return Ok(Input::Time);
@@ -230,6 +243,7 @@ impl Backend for Client {
                 match (ready.token(), &mut self.events) {
                     (EVENTS, Some(source)) => source.ready = true,
                     (STOP, _) => self.stop = true,
+                    (WAKE, _) => self.wake = true,
                     _ => {}
                 }
             }

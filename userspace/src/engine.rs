@@ -24,6 +24,7 @@ pub struct Engine<B, C> {
     timers: Timers,
     journal: Journal,
     addresses: Vec<LocalAddress>,
+    woken: bool,
 }
 
 impl<B: Backend, C: Controller> Engine<B, C> {
@@ -36,6 +37,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             timers: Timers::default(),
             journal: Journal::default(),
             addresses: Vec::new(),
+            woken: false,
         }
     }
 
@@ -63,6 +65,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
     /// Lets the program talk to its controller, which may act on what it is
     /// told: `engine.control(|controller, context| ..)`.
     pub fn control<R>(&mut self, talk: impl FnOnce(&mut C, &mut Context<'_>) -> R) -> R {
+        self.journal.at("control");
         let (controller, mut context) = self.split();
         talk(controller, &mut context)
     }
@@ -91,6 +94,11 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         Ok(true)
     }
 
+    /// Whether an [`Input::Wake`] has come since this was asked last.
+    pub fn woken(&mut self) -> bool {
+        std::mem::take(&mut self.woken)
+    }
+
     /// Registers for events and takes in the connections that exist. In this
     /// order there is no gap; what is in both is told once.
     pub fn attach(&mut self) -> Result<(), Error> {
@@ -116,6 +124,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
                 log::warn!("events were lost: listing the connections again");
                 self.resync()?;
             }
+            Input::Wake => self.woken = true,
             Input::Stop => {}
         }
         Ok(())
@@ -133,6 +142,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         if let Event::Created { .. } | Event::Established { .. } = event {
             self.journal.open(token);
         }
+        self.journal.at(event.kind().word());
         let (controller, mut context) = self.split();
         let context = &mut context;
         match event {
@@ -168,11 +178,13 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         match change {
             AddressChange::Up(address) if !self.addresses.contains(&address) => {
                 self.addresses.push(address);
+                self.journal.at("new_local_addr");
                 let (controller, mut context) = self.split();
                 controller.address_up(&mut context, address);
             }
             AddressChange::Down(address) if self.addresses.contains(&address) => {
                 self.addresses.retain(|known| *known != address);
+                self.journal.at("del_local_addr");
                 let (controller, mut context) = self.split();
                 controller.address_down(&mut context, address);
             }
@@ -183,6 +195,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
 
     fn fire(&mut self) {
         let now = self.backend.now();
+        self.journal.at("timer");
         while let Some((token, key)) = self.timers.pop(now) {
             if self.table.get(token).is_some() {
                 let (controller, mut context) = self.split();
@@ -211,6 +224,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             let token = connection.token;
             self.table.insert(connection);
             self.journal.open(token);
+            self.journal.at("attached");
             let (controller, mut context) = self.split();
             controller.attached(&mut context, token);
         }
@@ -224,6 +238,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             timers: &mut self.timers,
             journal: &mut self.journal,
             addresses: &self.addresses,
+            only: None,
         };
         (&mut self.controller, context)
     }

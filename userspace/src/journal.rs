@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::event::Token;
@@ -17,7 +18,13 @@ const CLOSED: usize = 64;
 pub struct Decision {
     /// When, on the clock of the backend.
     pub time: Duration,
-    /// The event at hand, the rule that decided, and what is done.
+    /// The event at hand: the word for its kind, or `attached` for a connection
+    /// that was there before, `new_local_addr`, `del_local_addr`, `timer`,
+    /// `control`, `reload`.
+    pub event: &'static str,
+    /// The rule that gave the connection its policy, if there are rules.
+    pub rule: Option<Arc<str>>,
+    /// The event, what the policy made of it, and what is done.
     pub text: String,
 }
 
@@ -26,20 +33,49 @@ pub struct Decision {
 pub(crate) struct Journal {
     decisions: BTreeMap<Token, VecDeque<Decision>>,
     closed: VecDeque<Token>,
+    /// The rules that gave live connections their policies.
+    rules: BTreeMap<Token, Arc<str>>,
+    event: &'static str,
 }
 
 impl Journal {
+    /// Notes the event at hand.
+    pub fn at(&mut self, event: &'static str) {
+        self.event = event;
+    }
+
+    /// The event at hand.
+    pub fn event(&self) -> &'static str {
+        self.event
+    }
+
+    /// Notes which rule gave a connection its policy.
+    pub fn rule(&mut self, token: Token, rule: Option<Arc<str>>) {
+        match rule {
+            Some(rule) => self.rules.insert(token, rule),
+            None => self.rules.remove(&token),
+        };
+    }
+
     pub fn write(&mut self, time: Duration, token: Token, text: fmt::Arguments<'_>) {
-        log::info!("{token}: {text}");
+        let (event, rule) = (self.event, self.rules.get(&token));
+        match rule {
+            Some(rule) => log::info!(token:%, event, rule:% = rule; "{text}"),
+            None => log::info!(token:%, event; "{text}"),
+        }
         let decisions = self.decisions.entry(token).or_default();
         let full = decisions.len() == DECISIONS;
         // The string of the one that leaves serves again.
         let oldest = if full { decisions.pop_front() } else { None };
         let mut decision = oldest.unwrap_or(Decision {
             time,
+            event,
+            rule: None,
             text: String::new(),
         });
         decision.time = time;
+        decision.event = event;
+        decision.rule = rule.cloned();
         decision.text.clear();
         // Writing to a string does not fail.
         let _ = decision.text.write_fmt(text);
@@ -48,6 +84,7 @@ impl Journal {
 
     /// Notes that a connection is over: its decisions are among the first to go.
     pub fn close(&mut self, token: Token) {
+        self.rules.remove(&token);
         if self.decisions.contains_key(&token) {
             self.closed.push_back(token);
             if self.closed.len() > CLOSED {

@@ -2,6 +2,7 @@
 //! Policies: what subflows should exist.
 
 pub mod backup;
+mod dispatch;
 pub mod fullmesh;
 pub mod limit;
 pub mod ndiffports;
@@ -9,6 +10,7 @@ pub mod refresh;
 mod retry;
 pub mod streaming;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use crate::message::{Address, AddressIds, Connection, Subflow, TcpState};
 use crate::table::Table;
 use crate::timer::Timers;
 
+pub use dispatch::Dispatch;
 pub(crate) use retry::Random;
 
 /// A policy, told by an [`Engine`](crate::Engine) what happens.
@@ -46,7 +49,8 @@ pub trait Controller {
     /// Both hosts have confirmed Multipath TCP: subflows can be added.
     fn established(&mut self, context: &mut Context<'_>, token: Token) {}
 
-    /// A connection is over, with the subflows it had last.
+    /// A connection is over, with the subflows it had last; or it goes to
+    /// another policy, see [`Dispatch`], and its subflows stay.
     fn closed(&mut self, context: &mut Context<'_>, connection: &Connection) {}
 
     /// A subflow has joined.
@@ -144,9 +148,28 @@ pub struct Context<'a> {
     pub(crate) timers: &'a mut Timers,
     pub(crate) journal: &'a mut Journal,
     pub(crate) addresses: &'a [LocalAddress],
+    /// The connections of the policy at hand; none: all are.
+    pub(crate) only: Option<&'a BTreeSet<Token>>,
 }
 
 impl<'a> Context<'a> {
+    /// The same for a policy whose business is `only` these connections.
+    pub(crate) fn within<'b>(&'b mut self, only: &'b BTreeSet<Token>) -> Context<'b> {
+        Context {
+            backend: &mut *self.backend,
+            table: &mut *self.table,
+            timers: &mut *self.timers,
+            journal: &mut *self.journal,
+            addresses: self.addresses,
+            only: Some(only),
+        }
+    }
+
+    /// Registers for more events.
+    pub(crate) fn listen(&mut self, events: EventSet) -> Result<(), Error> {
+        self.backend.listen(events)
+    }
+
     /// Time since some fixed moment.
     pub fn now(&self) -> Duration {
         self.backend.now()
@@ -157,9 +180,10 @@ impl<'a> Context<'a> {
         self.table.get(token)
     }
 
-    /// All live connections.
+    /// All live connections that are the business of this policy.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.table.iter()
+        let ours = |c: &&Connection| self.only.is_none_or(|only| only.contains(&c.token));
+        self.table.iter().filter(ours)
     }
 
     /// Asks the kernel for a connection: with what TCP and Multipath TCP know

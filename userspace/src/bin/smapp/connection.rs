@@ -48,7 +48,7 @@ fn watch(client: &mut Client, token: Token, json: bool) -> Result<()> {
                 Err(error) if is_over(&error) => return Ok(()),
                 result => result?,
             },
-            Input::Event(_) | Input::Address(_) => continue,
+            Input::Event(_) | Input::Address(_) | Input::Wake => continue,
         }
         next = client.now() + SECOND;
     }

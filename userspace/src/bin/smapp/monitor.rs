@@ -86,7 +86,7 @@ pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<E
                 ))?;
             }
             Input::Stop => return Ok(ExitCode::SUCCESS),
-            Input::Time => {}
+            Input::Time | Input::Wake => {}
         }
     }
 }
