@@ -20,6 +20,8 @@ Examples:
   smapp status                                  is everything there that smapp needs?
   sysctl -w net.mptcp.path_manager=smapp        let smapp manage new connections
   smapp run fullmesh                            a subflow from every local address
+  smapp run --config /etc/smapp.toml            policies by port, address, user ..
+  smapp why 1a2b3c4d                            what was decided for a connection
   smapp monitor                                 watch what happens
   smapp connection list                         tokens of the live connections
   smapp subflow add 1a2b3c4d from 10.0.2.1      one more subflow, to the same server
@@ -34,6 +36,10 @@ pub struct Cli {
     /// Tell on stderr what is decided and why; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// Work in the network namespace NAME, as `ip netns` lists it
+    #[arg(long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
 
     #[command(subcommand)]
     pub command: Command,
@@ -70,14 +76,59 @@ Examples:
     Address(Address),
     /// Show what the module has counted since it was loaded
     Stats,
-    /// Run a policy until it is interrupted
+    /// Run a policy, or several by the rules of a file, until it is interrupted
+    ///
+    /// Connections that are open already are taken in: to stop, to be killed and
+    /// to start again costs nothing but the time between. SIGHUP reads the file
+    /// again, SIGTERM ends; either way all subflows stay.
+    #[command(
+        subcommand_value_name = "POLICY",
+        subcommand_help_heading = "Policies",
+        after_help = "\
+Examples:
+  smapp run fullmesh
+  smapp -v run fullmesh --except 'wg*'       and tell each decision on stderr
+  smapp run --config /etc/smapp.toml
+  smapp --namespace blue run fullmesh
+
+A file for --config; the first rule that matches a connection decides:
+  [[rule]]
+  name = \"bulk\"
+  remote-port = [80, \"8000-8100\"]
+  policy.fullmesh.except = [\"wg*\"]
+
+  [[rule]]
+  uid = 1000
+  policy = \"none\"
+
+`smapp config check FILE` tells what the rules of a file mean."
+    )]
     Run {
+        /// Take the policies from this file, for connections by its rules
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
         /// Seed for what is random in a policy [default: the process id]
         #[arg(long)]
         seed: Option<u64>,
         #[command(subcommand)]
-        policy: Policy,
+        policy: Option<Policy>,
     },
+    /// Show why a running `smapp run` did what it did: its last decisions for a connection
+    #[command(after_help = "\
+Each line has the time (UTC), the rule that gave the connection its policy, and
+the decision, which begins with the event at hand. `smapp -v run` logs the same.
+
+Examples:
+  smapp why 1a2b3c4d
+  smapp --namespace blue why 1a2b3c4d
+  smapp --json why 1a2b3c4d | jq -r .text")]
+    Why {
+        /// Token, as `smapp connection list` prints it
+        token: Token,
+    },
+    /// Look at a configuration file
+    #[command(subcommand)]
+    Config(Config),
     /// Print a script that completes commands in a shell
     #[command(after_help = "Example:\n  smapp completions bash > /etc/bash_completion.d/smapp")]
     Completions {
@@ -89,6 +140,16 @@ Examples:
     Man {
         /// A directory that exists
         directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Tell what the rules of a file mean, one a line, or what is wrong and where
+    #[command(after_help = "Example:\n  smapp config check /etc/smapp.toml")]
+    Check {
+        /// A file as `smapp run --config` reads it
+        file: PathBuf,
     },
 }
 

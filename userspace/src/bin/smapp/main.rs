@@ -4,37 +4,35 @@
 
 mod address;
 mod cli;
+mod config;
 mod connection;
 mod logger;
 mod manual;
 mod monitor;
+mod namespace;
+mod notify;
 mod output;
 mod run;
 mod signal;
 mod stats;
 mod status;
 mod subflow;
+mod why;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser;
 
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    logger::install(cli.verbose);
-    let result = match &cli.command {
-        Command::Status => status::status(cli.json),
-        Command::Monitor { events, connection } => monitor::monitor(events, *connection, cli.json),
-        Command::Connection(command) => connection::connection(command, cli.json),
-        Command::Subflow(command) => subflow::subflow(command, cli.json),
-        Command::Address(command) => address::address(command, cli.json),
-        Command::Stats => stats::stats(cli.json),
-        Command::Run { seed, policy } => run::run(policy, *seed),
-        Command::Completions { shell } => manual::completions(*shell),
-        Command::Man { directory } => manual::man(directory),
+    logger::install(cli.verbose, cli.json);
+    let result = match &cli.namespace {
+        Some(name) => namespace::enter(name).and_then(|()| command(&cli)),
+        None => command(&cli),
     };
     match result {
         Ok(code) => code,
@@ -44,6 +42,26 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "smapp: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn command(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Status => status::status(cli.json),
+        Command::Monitor { events, connection } => monitor::monitor(events, *connection, cli.json),
+        Command::Connection(command) => connection::connection(command, cli.json),
+        Command::Subflow(command) => subflow::subflow(command, cli.json),
+        Command::Address(command) => address::address(command, cli.json),
+        Command::Stats => stats::stats(cli.json),
+        Command::Run {
+            config,
+            seed,
+            policy,
+        } => run::run(config.as_deref(), policy.as_ref(), *seed),
+        Command::Why { token } => why::why(*token, cli.json),
+        Command::Config(cli::Config::Check { file }) => config::check(file, cli.json),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { directory } => manual::man(directory),
     }
 }
 

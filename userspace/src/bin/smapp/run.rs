@@ -2,18 +2,153 @@
 //! `smapp run`
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use smapp::config::{Config, Invalid};
+use smapp::controller::Dispatch;
+use smapp::rule::Rule;
 use smapp::{Client, Engine, Policy, sysctl};
 
+use crate::cli::Cli;
+use crate::notify::Manager;
 use crate::signal;
+use crate::why::Desk;
 
-pub fn run(policy: &Policy, seed: Option<u64>) -> Result<ExitCode> {
+/// Where the rules come from.
+enum Source<'a> {
+    File(&'a Path),
+    Line(&'a Policy),
+}
+
+impl Source<'_> {
+    fn rules(&self) -> Result<Vec<Rule>, Invalid> {
+        match self {
+            Self::File(path) => {
+                let config = Config::read(path)?;
+                for doubt in config.doubts() {
+                    log::warn!("{}: {doubt}", path.display());
+                }
+                Ok(config.rules)
+            }
+            Self::Line(policy) => Ok(vec![Rule::every("command line", (*policy).clone())]),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Line(policy) => policy.word().to_owned(),
+        }
+    }
+}
+
+pub fn run(config: Option<&Path>, policy: Option<&Policy>, seed: Option<u64>) -> Result<ExitCode> {
+    let source = match (config, policy) {
+        (Some(path), None) => Source::File(path),
+        (None, Some(policy)) => Source::Line(policy),
+        _ => Cli::command()
+            .error(
+                ErrorKind::ArgumentConflict,
+                "expected a policy, like `smapp run fullmesh`, or --config FILE; not both",
+            )
+            .exit(),
+    };
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-    let end = signal::end()?;
+    let rules = source.rules()?;
+    let signals = signal::end_and_reload()?;
     let client = Client::connect()?;
-    client.stop_on(&end)?;
+    client.wake_on(&signals)?;
+    let desk = Desk::open()?;
+    if let Some(desk) = &desk {
+        client.wake_on(desk)?;
+    }
+    warn_of_other_path_manager();
+    let mut daemon = Daemon {
+        engine: Engine::new(client, Dispatch::new(rules, seed)),
+        source,
+        signals,
+        desk,
+        manager: Manager::find(),
+    };
+    daemon.engine.attach()?;
+    daemon.serve()
+}
+
+struct Daemon<'a> {
+    engine: Engine<Client, Dispatch>,
+    source: Source<'a>,
+    signals: SignalFd,
+    desk: Option<Desk>,
+    manager: Manager,
+}
+
+impl Daemon<'_> {
+    fn serve(&mut self) -> Result<ExitCode> {
+        let status = self.status();
+        let _ = writeln!(io::stderr(), "smapp: {status}");
+        self.manager.ready(&status);
+        while self.engine.step(None)? {
+            if self.engine.woken() && self.wake()? {
+                break;
+            }
+        }
+        self.manager.stopping();
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn status(&self) -> String {
+        let attached = self.engine.connections().count();
+        let name = self.source.name();
+        format!("{name} is running, {attached} connections attached")
+    }
+
+    /// Acts on signals and answers questions; true to end.
+    fn wake(&mut self) -> Result<bool> {
+        let (mut reload, mut end) = (false, false);
+        while let Some(info) = self.signals.read_signal()? {
+            match Signal::try_from(info.ssi_signo as i32) {
+                Ok(Signal::SIGHUP) => reload = true,
+                _ => end = true,
+            }
+        }
+        if let Some(desk) = &self.desk {
+            desk.answer(&self.engine);
+        }
+        if reload && !end {
+            self.manager.reloading();
+            let status = match self.reload() {
+                Ok(()) => format!("{}, reloaded", self.status()),
+                Err(error) => {
+                    log::error!("the old rules stay in force: {error}");
+                    let error = error.to_string();
+                    let first = error.lines().next().unwrap_or_default();
+                    format!("not reloaded: {first}")
+                }
+            };
+            let _ = writeln!(io::stderr(), "smapp: {status}");
+            self.manager.ready(&status);
+        }
+        Ok(end)
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        if let Source::Line(_) = self.source {
+            bail!("started without --config, there is nothing to read again");
+        }
+        let rules = self.source.rules()?;
+        let engine = &mut self.engine;
+        engine.control(|dispatch, context| dispatch.reload(context, rules))?;
+        Ok(())
+    }
+}
+
+fn warn_of_other_path_manager() {
     match sysctl("path_manager") {
         Some(chosen) if chosen != "smapp" => log::warn!(
             "new connections of this network namespace use the path manager `{chosen}`: \
@@ -21,14 +156,4 @@ pub fn run(policy: &Policy, seed: Option<u64>) -> Result<ExitCode> {
         ),
         _ => {}
     }
-    let mut engine = Engine::new(client, policy.controller(seed));
-    engine.attach()?;
-    let attached = engine.connections().count();
-    let _ = writeln!(
-        io::stderr(),
-        "smapp: {} is running, {attached} connections attached",
-        policy.word()
-    );
-    engine.serve()?;
-    Ok(ExitCode::SUCCESS)
 }
