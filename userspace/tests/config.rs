@@ -334,3 +334,11 @@ policy = \"none\"
         ["web is never reached: all matches every connection"]
     );
 }
+
+#[test]
+fn the_example_is_valid() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/smapp.toml");
+    let config = Config::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.doubts(), Vec::<String>::new());
+    assert!(config.rules.len() > 3);
+}

@@ -382,6 +382,18 @@ mod tests {
     }
 
     #[test]
+    fn the_unit_starts_the_daemon() {
+        let unit = include_str!("../../../../packaging/smapp.service");
+        let start = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="));
+        let Command::Run { config, policy, .. } = parse(start.unwrap()).unwrap().command else {
+            panic!("{start:?}");
+        };
+        assert!(config.is_some() && policy.is_none());
+    }
+
+    #[test]
     fn json_goes_before_and_after_the_command() {
         assert!(parse("smapp --json status").unwrap().json);
         assert!(parse("smapp connection list --json").unwrap().json);
