@@ -6,13 +6,16 @@
 #![forbid(unsafe_code)]
 
 pub mod capture;
+pub mod ecmp;
 pub mod kmsg;
 pub mod module;
 pub mod netns;
 pub mod path_manager;
 pub mod process;
 pub mod report;
+pub mod segment;
 pub mod shortage;
+pub mod stream;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
@@ -24,6 +27,7 @@ pub use kmsg::KernelLog;
 pub use netns::Netns;
 pub use path_manager::PathManager;
 pub use process::Process;
+pub use segment::Segment;
 pub use shortage::Shortage;
 pub use topology::{Family, Fault, Path, Shape, Topology};
 pub use traffic::Connection;

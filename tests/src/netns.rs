@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Network namespaces with a name, and running things in them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
@@ -111,6 +112,29 @@ impl Netns {
             .enter(|| fs::read_to_string(&path))
             .with_context(|| format!("cannot read {path}"))?;
         Ok(value.trim().to_string())
+    }
+
+    /// Names of the interfaces by their numbers.
+    pub fn interfaces(&self) -> Result<BTreeMap<u32, String>> {
+        let text = tool("ip", &["-n", &self.name, "-json", "link"], "")?;
+        let links: Vec<serde_json::Value> = serde_json::from_str(&text)?;
+        let link = |link: &serde_json::Value| {
+            let number = link["ifindex"].as_u64()?.try_into().ok()?;
+            Some((number, link["ifname"].as_str()?.to_string()))
+        };
+        Ok(links.iter().filter_map(link).collect())
+    }
+
+    /// Bytes that an interface has sent.
+    pub fn sent(&self, interface: &str) -> Result<u64> {
+        let text = self.enter(|| fs::read_to_string("/proc/thread-self/net/dev"))?;
+        let line = text.lines().find_map(|line| {
+            let (name, counters) = line.split_once(':')?;
+            (name.trim() == interface).then_some(counters)
+        });
+        let line = line.with_context(|| format!("no interface {interface}"))?;
+        let sent = line.split_whitespace().nth(8).context("no counter")?;
+        Ok(sent.parse()?)
     }
 
     /// Read a counter of Multipath TCP, named as `nstat` does without `MPTcpExt`.

@@ -176,6 +176,7 @@ pub struct Topology {
     pub router: Netns,
     /// Host with one address.
     pub server: Netns,
+    shapes: [Shape; 2],
 }
 
 impl Topology {
@@ -209,11 +210,13 @@ impl Topology {
             client,
             router,
             server,
+            shapes,
         };
         let Topology {
             client,
             router,
             server,
+            ..
         } = &topology;
         report::watch(client.name());
         report::watch(server.name());
@@ -251,25 +254,38 @@ impl Topology {
         };
         client.ip(&(links + &addresses(Family::V4)))?;
         client.ip_of(Family::V6, &addresses(Family::V6))?;
-        topology.shape(shapes)?;
+        topology.shape("add", Path::First, 0)?;
+        topology.shape("add", Path::Second, 0)?;
         Ok(topology)
     }
 
-    fn shape(&self, shapes: [Shape; 2]) -> Result<()> {
-        let lines = |interface: fn(Path) -> &'static str| -> String {
-            let line = |(path, shape): (Path, Shape)| {
-                let Shape { rate, delay } = shape;
-                let (dev, delay) = (interface(path), delay.as_micros());
-                format!("qdisc add dev {dev} root netem rate {rate}mbit delay {delay}us limit 80\n")
-            };
-            [Path::First, Path::Second]
-                .into_iter()
-                .zip(shapes)
-                .map(line)
-                .collect()
+    fn shape(&self, verb: &str, path: Path, loss: u32) -> Result<()> {
+        let Shape { rate, delay } = self.shapes[usize::from(path.number()) - 1];
+        let delay = delay.as_micros();
+        let line = |dev| {
+            format!(
+                "qdisc {verb} dev {dev} root netem rate {rate}mbit delay {delay}us limit 80 \
+                 loss {loss}%\n"
+            )
         };
-        self.client.tc(&lines(Path::interface))?;
-        self.router.tc(&lines(Path::router_interface))
+        self.client.tc(&line(path.interface()))?;
+        self.router.tc(&line(path.router_interface()))
+    }
+
+    /// Lose so many percent of the packets of a path, in each direction. Those that
+    /// are under way arrive.
+    pub fn set_loss(&self, path: Path, percent: u32) -> Result<()> {
+        self.shape("change", path, percent)
+    }
+
+    /// Let the hosts send each segment by itself, as on a wire: otherwise up to 64 KB
+    /// are one packet, which netem delays and loses as one.
+    pub fn without_offload(self) -> Result<Self> {
+        let lines = "link set eth0 gso_max_segs 1\n";
+        self.server.ip(lines)?;
+        self.client
+            .ip(&format!("{lines}link set eth1 gso_max_segs 1\n"))?;
+        Ok(self)
     }
 
     /// Give the client its IPv4 and IPv6 address on a path, and the routes that
