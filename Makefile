@@ -50,7 +50,7 @@ demo: guest ## watch a controller keep a download alive when its path dies
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
-test: test-host test-runner test-guest ## all tests: on the host, of the runner, in the guest
+test: test-host test-runner test-guest test-experiments ## all tests: on the host, of the runner, in the guest
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp
@@ -68,6 +68,12 @@ test-debug: ## the tests in the guest, on the debug kernel
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
+experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. QUICK=1)
+	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) $(if $(ONLY),--only $(ONLY))
+
+test-experiments: ## the experiments in short: who wins, and the same again for a seed
+	@$(MAKE) --no-print-directory experiments QUICK=1
+
 bench: guest ## measure what the module costs, and the delay of a second subflow
 	@qemu/run --kernel $(KERNEL) $(BIN)/cost
 	@for shift in 0 1; do \
@@ -81,4 +87,4 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-debug lint bench clean
+	test-runner test-guest test-debug test-experiments experiments lint bench clean

@@ -7,6 +7,7 @@
 
 pub mod capture;
 pub mod ecmp;
+pub mod experiment;
 pub mod kmsg;
 pub mod module;
 pub mod netns;
