@@ -55,6 +55,7 @@ test: test-host test-runner test-guest test-experiments ## all tests: on the hos
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp
 	@$(CARGO) test -p smapp-tests --lib
+	@$(CARGO) test -p smapp-lifecycle
 
 test-runner: guest ## qemu/run fails where it must
 	@qemu/selftest
