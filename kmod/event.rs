@@ -283,3 +283,43 @@ pub(crate) fn put_timer(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
     body.u32(subflow::ERRNO_SOFT, info.errno_soft())?;
     body.u32(subflow::UNACKED, info.unacked())
 }
+
+/// A message is allocated before it is filled: too small loses an event, too large wastes memory.
+#[kunit_tests(smapp_pm_size)]
+mod tests {
+    use super::*;
+    use crate::sys::{connection::Address, message::written};
+
+    #[test]
+    fn an_address_is_as_long_as_said() -> Result {
+        let address = Address::new(&[1; 16], 1, 1)?;
+        let length = written(ADDRESS_SIZE, |body| put_address(body, &address.endpoint()));
+        assert_eq!(length, Ok(ADDRESS_SIZE));
+        Ok(())
+    }
+
+    #[test]
+    fn a_subflow_is_as_long_as_said() -> Result {
+        let info = SubflowInfo::full()?;
+        let length = |size, put: fn(&mut Body<'_>, &SubflowInfo) -> Result| {
+            written(size, |body| {
+                body.nest(connection::SUBFLOW, |body| put(body, &info))
+            })
+        };
+        assert_eq!(length(SUBFLOW_SIZE, put_subflow), Ok(SUBFLOW_SIZE));
+        let size = SUBFLOW_SIZE + FATE_SIZE;
+        assert_eq!(length(size, put_fate), Ok(size));
+        let size = SUBFLOW_SIZE + TIMER_SIZE;
+        assert_eq!(length(size, put_timeout), Ok(size));
+        // Events about a subflow are allocated with room for its fate.
+        assert!(TIMER_SIZE <= FATE_SIZE);
+        Ok(())
+    }
+
+    #[test]
+    fn withdrawn_ids_are_as_long_as_said() {
+        let ids = [0; kernel::bindings::MPTCP_RM_IDS_MAX as usize];
+        let length = written(IDS_SIZE, |body| body.bytes(connection::REMOTE_IDS, &ids));
+        assert_eq!(length, Ok(IDS_SIZE));
+    }
+}

@@ -161,3 +161,43 @@ impl<'a> Attributes<'a> {
         self.get(number).is_some()
     }
 }
+
+#[kunit_tests(smapp_pm_attribute)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    struct Raw {
+        header: bindings::nlattr,
+        bytes: [u8; 8],
+    }
+
+    /// The first `len` bytes of 1, 2, 3 .. behind a header.
+    fn raw(len: u16) -> Raw {
+        let mut header: bindings::nlattr = pin_init::zeroed();
+        header.nla_len = size_of::<bindings::nlattr>() as u16 + len;
+        Raw {
+            header,
+            bytes: [1, 2, 3, 4, 5, 6, 7, 8],
+        }
+    }
+
+    #[test]
+    fn a_number_has_its_size() {
+        for len in 0..8 {
+            let raw = raw(len);
+            let attribute = Attribute(&raw.header);
+            assert_eq!(attribute.u32().is_some(), len == 4);
+            assert_eq!(attribute.be16(), (len == 2).then_some(0x0102));
+            assert_eq!(attribute.u8(), (len > 0).then_some(1));
+            assert_eq!(attribute.payload().len(), usize::from(len));
+        }
+    }
+
+    #[test]
+    fn an_attribute_shorter_than_its_header_is_empty() {
+        let mut raw = raw(0);
+        raw.header.nla_len = 1;
+        assert!(Attribute(&raw.header).payload().is_empty());
+    }
+}

@@ -542,3 +542,83 @@ impl TcpInfo {
         unsafe { slice::from_raw_parts(from_ref(&self.0).cast(), Self::SIZE) }
     }
 }
+
+// Run by KUnit, where the kernel has it, when the module is loaded.
+
+#[cfg(CONFIG_KUNIT = "y")]
+impl SubflowInfo {
+    /// One that has everything, over IPv6.
+    pub(crate) fn full() -> Result<Self> {
+        let mut info: bindings::mptcp_pm_subflow_info = pin_init::zeroed();
+        info.local = endpoint(&[1; 16], 1, 1)?;
+        info.remote = endpoint(&[2; 16], 2, 2)?;
+        info.ifindex = 1;
+        info.reset_seen = true;
+        info.reset_transient = true;
+        info.backup = true;
+        info.request_bkup = true;
+        info.active = true;
+        info.initial = true;
+        info.established = true;
+        Ok(Self(info))
+    }
+}
+
+#[kunit_tests(smapp_pm_address)]
+mod tests {
+    use super::*;
+
+    const V4: [u8; 4] = [192, 0, 2, 1];
+    const V6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn an_address_keeps_what_it_is() -> Result {
+        for bytes in [&V4[..], &V6[..]] {
+            let address = Address::new(bytes, 443, 7)?;
+            let end = address.endpoint();
+            assert_eq!(end.address(), bytes);
+            assert_eq!(end.port(), 443);
+            assert_eq!(end.id(), 7);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_address_has_4_or_16_bytes() {
+        for length in 0..20 {
+            let accepted = [0; 20]
+                .get(..length)
+                .is_some_and(|b| Address::new(b, 0, 0).is_ok());
+            assert_eq!(accepted, length == 4 || length == 16);
+        }
+    }
+
+    #[test]
+    fn a_local_port_stays_whatever_comes_first() -> Result {
+        let mut subflow = NewSubflow::to(&V4, 80, 0)?;
+        subflow.set_local_port(4000);
+        subflow.set_local_address(&V4)?;
+        assert_eq!(u16::from_be(subflow.local.addr.port), 4000);
+        subflow.set_local_port(4001);
+        assert_eq!(u16::from_be(subflow.local.addr.port), 4001);
+        assert_eq!(Endpoint(&subflow.local.addr).address(), &V4[..]);
+        Ok(())
+    }
+
+    #[test]
+    fn both_ends_are_of_one_family() -> Result {
+        for (to, from) in [(&V4[..], &V6[..]), (&V6[..], &V4[..])] {
+            let refused = NewSubflow::to(to, 80, 0)?.set_local_address(from);
+            assert_eq!(refused, Err(code::EAFNOSUPPORT));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_unacked_may_wrap() {
+        let mut info: bindings::mptcp_pm_subflow_info = pin_init::zeroed();
+        info.snd_una = u32::MAX - 9;
+        info.snd_nxt = 10;
+        assert_eq!(SubflowInfo(info).unacked(), 20);
+    }
+}

@@ -181,3 +181,45 @@ impl Drop for Message {
         unsafe { bindings::nlmsg_free(self.skb.as_ptr()) }
     }
 }
+
+/// What `fill` writes into a message of `size` bytes.
+#[cfg(CONFIG_KUNIT = "y")]
+pub(crate) fn written(size: usize, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Result<usize> {
+    let message = Message::new(size, Context::PROCESS)?;
+    // SAFETY: By the type invariants the skb is valid.
+    let length = || unsafe { message.skb.as_ref() }.len as usize;
+    let before = length();
+    fill(&mut Body {
+        skb: message.skb,
+        phantom: PhantomData,
+    })?;
+    Ok(length() - before)
+}
+
+#[kunit_tests(smapp_pm_message)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nest_that_fails_leaves_nothing_behind() {
+        let written = written(64, |body| {
+            let failed = body.nest(1, |body| {
+                body.u32(2, 3)?;
+                body.nest(4, |_| Err(code::EINVAL))
+            });
+            assert_eq!(failed, Err(code::EINVAL));
+            Ok(())
+        });
+        assert_eq!(written, Ok(0));
+    }
+
+    #[test]
+    fn what_has_no_room_is_refused() {
+        let written = written(0, |body| {
+            while body.u64(1, 2).is_ok() {}
+            assert_eq!(body.bytes(1, &[0; 4096]), Err(code::EMSGSIZE));
+            Ok(())
+        });
+        assert_eq!(written.is_ok(), true);
+    }
+}

@@ -4,8 +4,8 @@
 //!
 //! Whatever happens, the last line on the console is one verdict, `smapp-verdict: pass`
 //! or `smapp-verdict: fail: REASON`. It is given after everything that can still go
-//! wrong has had its chance: the payload, the module's unloading, the audit of its
-//! connections, the leak check, and the kernel log of the whole run.
+//! wrong has had its chance: the module's unit tests, the payload, the module's unloading,
+//! the audit of its connections, the leak check, and the kernel log of the whole run.
 //!
 //! Words on the kernel command line choose: `smapp.shell` (a shell instead of the
 //! payload), `smapp.out` (send `/out` to the second serial port), `smapp.no-module`.
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod kernel_log;
+mod kunit;
 mod leak;
 mod module;
 mod mounts;
@@ -43,16 +44,17 @@ fn run() -> Result<Vec<String>> {
     let with_module = !asked("smapp.no-module");
 
     payload::run_tool(&["ip", "link", "set", "lo", "up"])?;
-    if with_module {
-        module::load()?;
-    }
-
     let mut failures = Vec::new();
     let mut check = |step: &str, outcome: Result<()>| {
         if let Err(error) = outcome {
             failures.push(format!("{step}: {error:#}"));
         }
     };
+    if with_module {
+        module::load()?;
+        // Now: a payload may load it again, where allocations fail on purpose.
+        check("unit tests", kunit::check(&kernel_log::read()?));
+    }
     if asked("smapp.shell") {
         check("shell", payload::run_shell());
     } else {
