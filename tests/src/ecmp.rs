@@ -67,10 +67,10 @@ impl Ecmp {
             .map(|n| format!("link add p{n} type veth peer name p{n} netns far\n"))
             .collect();
         self.near.ip(&format!(
-            "link add h type veth peer name eth0 netns client\n{pairs}"
+            "link add edge type veth peer name eth0 netns client\n{pairs}"
         ))?;
         self.far
-            .ip("link add h type veth peer name eth0 netns server\n")?;
+            .ip("link add edge type veth peer name eth0 netns server\n")?;
         for (host, net) in [(&self.client, 1), (&self.server, 3)] {
             host.ip(&format!(
                 "link set lo up\nlink set eth0 gso_max_segs 1 up\n\
@@ -83,7 +83,7 @@ impl Ecmp {
                 .map(|n| format!("link set p{n} up\naddress add 10.2.{n}.{here}/24 dev p{n}\n"));
             let hops = (0..PATHS).map(|n| format!(" nexthop via 10.2.{n}.{there} dev p{n}"));
             router.ip(&format!(
-                "link set lo up\nlink set h up\naddress add 10.{net}.0.1/24 dev h\n\
+                "link set lo up\nlink set edge up\naddress add 10.{net}.0.1/24 dev edge\n\
                  {}route add 10.{other}.0.0/24{}\n",
                 paths.collect::<String>(),
                 hops.collect::<String>()
