@@ -179,6 +179,17 @@ fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Input>, Erro
     Ok(AddressChange::decode(command, attributes)?.map(Input::Address))
 }
 
+/// The subflow in the answer to subflow-create; over already if the peer was quick to refuse it.
+fn created_subflow(attributes: Attributes<'_>) -> Result<Option<Subflow>, Error> {
+    let mut created = None;
+    Connection::decode_with(attributes, |part| {
+        if let Part::Subflow(subflow) = part {
+            created = Some(subflow);
+        }
+    })?;
+    Ok(created)
+}
+
 fn resolve(socket: &mut Socket, request: &mut Vec<u8>) -> Result<Family, Error> {
     let mut family = Err(Error::NoAnswer("look-up of the family smapp_pm"));
     let request = Family::request(request, 1);
@@ -308,7 +319,7 @@ impl Backend for Client {
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {
         let mut created = None;
         self.call(&Command::SubflowCreate(token, *subflow), |attributes| {
-            created = Connection::decode(attributes)?.subflows.first().copied();
+            created = created_subflow(attributes)?;
             Ok(())
         })?;
         created.ok_or(Error::NoAnswer("subflow-create"))
@@ -333,8 +344,7 @@ impl Backend for Client {
             let mut created = None;
             self.commands
                 .answer(NAME, first.wrapping_add(number), |message| {
-                    let connection = Connection::decode(message.generic()?.1)?;
-                    created = connection.subflows.first().copied();
+                    created = created_subflow(message.generic()?.1)?;
                     Ok(())
                 })?;
             created.ok_or(Error::NoAnswer(NAME))

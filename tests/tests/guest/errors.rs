@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use smapp::command::SubflowCreate;
+use smapp::message::TcpState;
 use smapp::{Errno, EventKind};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology};
 
@@ -13,6 +14,20 @@ use super::{connect, initial, join, over_second_path};
 
 /// Longer than any of the retransmissions configured here. Time is virtual.
 const LONG: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_join_that_is_refused_before_the_answer_is_answered() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+    // An address of its own: the RST is there before the SYN is let go of.
+    let nobody = (Path::Second.client(Family::V4), 9).into();
+    let subflow = client.create(token, SubflowCreate::to(nobody))?;
+    assert_eq!(subflow.state, Some(TcpState::CLOSE));
+    let closed = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
+    assert_eq!(closed.errno, Some(Errno::ECONNREFUSED));
+    Ok(())
+}
 
 #[test]
 fn a_join_to_a_closed_port_is_refused() -> Result<()> {
