@@ -18,7 +18,7 @@ use crate::{
     uapi::{cmd, connection, subflow},
     PATH_MANAGER,
 };
-use kernel::{prelude::*, sync::atomic::Relaxed};
+use kernel::{error::code, prelude::*, sync::atomic::Relaxed};
 
 /// What [`put_details`] writes.
 const DETAILS_SIZE: usize = SUBFLOW_SIZE + TIMER_SIZE + 8 + TcpInfo::SIZE + 4 + 8;
@@ -56,14 +56,22 @@ impl Command for ConnGet {
     fn run(request: &Request<'_>) -> Result {
         let (_, held) = find(request, &request.attributes())?;
         // One to spare for each kind: the initial one, and one that joins meanwhile.
-        let subflows = usize::from(held.info().extra_subflows()).saturating_add(2);
-        let size = subflows
-            .saturating_mul(DETAILS_SIZE)
-            .saturating_add(HEAD_SIZE);
-        request.reply(size, |body| {
-            put_head(body, &held)?;
-            held.for_each_subflow(|info, tcp| put_details(body, info, tcp))
-        })
+        let mut spare = 2;
+        loop {
+            let subflows = usize::from(held.info().extra_subflows()).saturating_add(spare);
+            let size = subflows
+                .saturating_mul(DETAILS_SIZE)
+                .saturating_add(HEAD_SIZE);
+            let replied = request.reply(size, |body| {
+                put_head(body, &held)?;
+                held.for_each_subflow(|info, tcp| put_details(body, info, tcp))
+            });
+            // More have joined meanwhile.
+            if replied != Err(code::EMSGSIZE) || spare > usize::from(u8::MAX) {
+                return replied;
+            }
+            spare = spare.saturating_mul(4);
+        }
     }
 }
 
