@@ -12,15 +12,13 @@
 
 #![forbid(unsafe_code)]
 
-mod kernel_log;
 mod kunit;
-mod leak;
-mod module;
 mod mounts;
 mod payload;
 mod results;
 
 use anyhow::{Context, Result};
+use smapp_init::{kernel_log, leak, module};
 
 fn main() {
     let verdict = match run() {
