@@ -10,6 +10,8 @@ SHELL := /bin/bash
 KERNEL ?= gcc
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
+# How long each of the races goes on, in seconds of real time.
+RACE ?= 10
 
 # Any cargo from 1.85 on; scripts/setup installs Debian's.
 CARGO ?= cargo
@@ -57,14 +59,20 @@ test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp-tests --lib
 	@$(CARGO) test -p smapp-lifecycle
 
-test-runner: guest ## qemu/run fails where it must
-	@qemu/selftest
+test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
+	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
 test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
 
-test-debug: ## the tests in the guest, on the debug kernel
+test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
+		SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-$$((1200 + 8 * $(RACE)))} $(RUNNER) \
+		$(CARGO) test --release -p smapp-tests --test race -- --nocapture $(ARGS)
+
+test-debug: ## the tests in the guest and the races, on the debug kernel
 	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-guest KERNEL=debug
+	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-races KERNEL=debug
 
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
@@ -88,4 +96,4 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-debug test-experiments experiments lint bench clean
+	test-runner test-guest test-races test-debug test-experiments experiments lint bench clean

@@ -5,6 +5,7 @@
 //! Everything here needs root and a machine of its own: the guest of `qemu/run`.
 #![forbid(unsafe_code)]
 
+pub mod attached;
 pub mod capture;
 pub mod ecmp;
 pub mod experiment;
@@ -16,6 +17,7 @@ pub mod process;
 pub mod report;
 pub mod segment;
 pub mod shortage;
+pub mod small_queues;
 pub mod stream;
 pub mod topology;
 pub mod traffic;
@@ -23,6 +25,7 @@ pub mod wait;
 pub mod web;
 pub mod ynl;
 
+pub use attached::{Attached, Observer, facts};
 pub use capture::Capture;
 pub use kmsg::KernelLog;
 pub use netns::Netns;
@@ -30,6 +33,7 @@ pub use path_manager::PathManager;
 pub use process::Process;
 pub use segment::Segment;
 pub use shortage::Shortage;
+pub use small_queues::SmallQueues;
 pub use topology::{Family, Fault, Path, Shape, Topology};
 pub use traffic::Connection;
 pub use wait::{DEADLINE, wait_for};

@@ -43,6 +43,13 @@ impl Netns {
         Ok(namespaces.try_into().expect("as many namespaces as names"))
     }
 
+    /// Add a host that only talks to itself.
+    pub fn loopback(name: &str) -> Result<Self> {
+        let [host] = Self::add([name])?;
+        host.ip("link set lo up\n")?;
+        Ok(host)
+    }
+
     /// Its name, for `ip netns exec NAME` and `ip -n NAME`.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memory for small packets and messages that the kernel does not get, one at a time.
+//! Memory that the kernel does not get, one allocation at a time.
 //!
 //! See Documentation/fault-injection/fault-injection.rst of the kernel.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result};
 
@@ -13,15 +14,15 @@ const CACHE: &str = "/sys/kernel/slab/skbuff_small_head";
 /// Counts the allocations of the thread that reads and writes it.
 const COUNTDOWN: &str = "/proc/thread-self/fail-nth";
 
-/// While it lives, small socket buffers can be made to run out.
+/// While it lives, memory can be made to run out.
 #[derive(Debug)]
 pub struct Shortage {
-    /// Bytes of one of them.
+    /// Bytes from one allocation to the next.
     size: u32,
 }
 
 impl Shortage {
-    /// Nothing fails yet.
+    /// Of small socket buffers only; nothing fails yet.
     pub fn new() -> Result<Self> {
         let size = fs::read_to_string(format!("{CACHE}/object_size"))?;
         let shortage = Shortage {
@@ -33,14 +34,28 @@ impl Shortage {
         Ok(shortage)
     }
 
+    /// Of everything that comes from slabs; nothing fails yet.
+    pub fn of_everything() -> Result<Self> {
+        // Smaller than most objects: two numbers in a row may mean the same allocation.
+        let shortage = Shortage { size: 256 };
+        shortage.set("cache-filter", 0)?;
+        shortage.set("verbose", 0)?;
+        Ok(shortage)
+    }
+
     /// Do something during which the allocation `number`, from 1 on, that this thread
     /// makes outside of interrupts fails; whether there was one.
     pub fn of_this_thread<T>(&self, number: u32, act: impl FnOnce() -> T) -> Result<(T, bool)> {
         self.set("ignore-gfp-wait", 0)?;
-        write(COUNTDOWN, number)?;
+        // Opened before: opening a file allocates.
+        let countdown = File::options().read(true).write(true).open(COUNTDOWN);
+        let countdown = countdown.with_context(|| format!("cannot open {COUNTDOWN}"))?;
+        let mut left = [0; 16];
+        countdown.write_all_at(number.to_string().as_bytes(), 0)?;
         let done = act();
-        let left = fs::read_to_string(COUNTDOWN)?;
-        write(COUNTDOWN, 0)?;
+        let read = countdown.read_at(&mut left, 0);
+        countdown.write_all_at(b"0", 0)?;
+        let left = std::str::from_utf8(&left[..read?])?;
         Ok((done, left.trim() == "0"))
     }
 

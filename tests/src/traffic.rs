@@ -157,6 +157,16 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, length: usize) -> Result<()> {
     Ok(())
 }
 
+/// Let the process have as many files as very many connections need.
+pub fn allow_files() -> Result<()> {
+    const FILES: u64 = 100_000;
+    let files = Rlimit {
+        current: Some(FILES),
+        maximum: Some(FILES),
+    };
+    setrlimit(Resource::Nofile, files).context("cannot raise the number of files")
+}
+
 /// Very many connections of a host with itself.
 #[derive(Debug)]
 pub struct Crowd<'a> {
@@ -168,12 +178,7 @@ pub struct Crowd<'a> {
 impl<'a> Crowd<'a> {
     /// None yet; lets the process have as many files as they need.
     pub fn new(host: &'a Netns, address: Ipv4Addr) -> Result<Self> {
-        const FILES: u64 = 100_000;
-        let files = Rlimit {
-            current: Some(FILES),
-            maximum: Some(FILES),
-        };
-        setrlimit(Resource::Nofile, files).context("cannot raise the number of files")?;
+        allow_files()?;
         Ok(Crowd {
             host,
             listener: listen(host, address.into(), Protocol::MPTCP)?,

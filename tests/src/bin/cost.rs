@@ -28,13 +28,6 @@ fn main() -> Result<()> {
     dumps()
 }
 
-/// A host that only talks to itself.
-fn loopback(name: &str) -> Result<Netns> {
-    let [host] = Netns::add([name])?;
-    host.ip("link set lo up\n")?;
-    Ok(host)
-}
-
 fn each(time: Duration, count: u32) -> u128 {
     time.as_nanos() / u128::from(count)
 }
@@ -52,7 +45,7 @@ fn set_up() -> Result<()> {
     // Listeners are counted for all namespaces together: they must not be there before.
     for names in [&NAMES[..2], &NAMES[2..]] {
         let hosts = names.iter().map(|(name, manager)| -> Result<_> {
-            let host = loopback(&name.replace([' ', ','], ""))?;
+            let host = Netns::loopback(&name.replace([' ', ','], ""))?;
             host.set_sysctl("mptcp/path_manager", manager)?;
             let listener = listen(&host, Ipv4Addr::LOCALHOST.into(), Protocol::MPTCP)?;
             Ok((host, listener))
@@ -223,7 +216,7 @@ fn live(
 fn dumps() -> Result<()> {
     println!("\ninstructions of a listing, in thousands");
     println!("  {:<24}{:>10}{:>10}", "connections", "conn-get", "ss -Mni");
-    let host = loopback("many")?;
+    let host = Netns::loopback("many")?;
     host.set_sysctl("mptcp/path_manager", "smapp")?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;
     let mut client = host.enter(Client::connect)?;

@@ -13,11 +13,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use smapp::message::{self, Subflow, TcpState};
 use smapp::{Client, Context, Controller, Engine, EventSet, SubflowId, Token};
-use smapp_tests::{Connection, topology};
+use smapp_tests::{Connection, facts, topology};
 use smapp_tests::{DEADLINE, Family, PathManager, Topology, traffic, wait_for};
 use socket2::Protocol;
 
-use super::loss::facts;
 use super::{connect, join, over_second_path};
 
 /// What a controller is told of one connection.

@@ -12,8 +12,7 @@ use smapp_tests::{Netns, PathManager};
 #[test]
 fn ten_thousand_connections_are_listed_once_each() -> Result<()> {
     const COUNT: usize = 10_000;
-    let [host] = Netns::add(["many"])?;
-    host.ip("link set lo up\n")?;
+    let host = Netns::loopback("many")?;
     host.set_sysctl("mptcp/path_manager", "smapp")?;
     let mut manager = PathManager::with_events(&host, EventSet::of(&[EventKind::Created]))?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;

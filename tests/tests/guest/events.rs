@@ -15,10 +15,10 @@ use smapp::command::SubflowCreate;
 use smapp::message::Owner;
 use smapp::{Backend, Event, EventKind, EventSet, IfIndex};
 use smapp_tests::traffic::{listen, socket as new_socket};
-use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
+use smapp_tests::{Connection, Family, Fault, Path, PathManager, SmallQueues, Topology, topology};
 use socket2::Protocol;
 
-use super::{SmallQueues, connect, flood, initial, join, join_fully, over_second_path};
+use super::{connect, flood, initial, join, join_fully, over_second_path};
 
 #[test]
 fn created_names_the_connection_on_the_client() -> Result<()> {

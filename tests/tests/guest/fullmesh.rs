@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use smapp::{Errno, Event, EventKind, EventSet, SubflowId, Token};
 use smapp_tests::{
-    Connection, DEADLINE, Family, Fault, Path, PathManager, Process, Topology, wait_for,
+    Connection, DEADLINE, Family, Fault, Path, PathManager, Process, SmallQueues, Topology,
+    wait_for,
 };
 
-use super::{SmallQueues, connect, flood, initial};
+use super::{connect, flood, initial};
 
 /// Longer than any delay before a controller tries again.
 const LONG: Duration = Duration::from_secs(300);

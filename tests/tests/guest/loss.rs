@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Events that do not fit: the listener is told, lists what exists, and is right again.
 
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,12 +9,14 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use smapp::message::{Connection, Subflow};
+use smapp::message::Subflow;
 use smapp::uapi::cmd;
 use smapp::{Backend, Client, Context, Controller, Engine, EventKind, EventSet, Token};
-use smapp_tests::{Family, Fault, Netns, Path, PathManager, Shortage, Topology};
+use smapp_tests::{
+    Family, Fault, Netns, Path, PathManager, Shortage, SmallQueues, Topology, facts,
+};
 
-use super::{SmallQueues, connect, flood, initial, join, join_fully, over_second_path};
+use super::{connect, flood, initial, join, join_fully, over_second_path};
 
 /// Counts the connections that it learned of from a listing.
 struct Listener(Arc<AtomicUsize>);
@@ -37,19 +38,6 @@ fn client(topology: &Topology, stop: &UnixStream) -> Result<Client> {
     let _small = SmallQueues::new()?;
     topology.client.enter(|| client.listen(EventSet::ALL))?;
     Ok(client)
-}
-
-/// What both sides have to agree on.
-pub(super) fn facts<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeSet<String> {
-    let subflows = |c: &Connection| -> BTreeSet<String> {
-        let fact = |s: &smapp::message::Subflow| {
-            format!("{} {} {} {}", s.id, s.local(), s.remote(), s.backup_peer)
-        };
-        c.subflows.iter().map(fact).collect()
-    };
-    connections
-        .map(|c| format!("{} {} {:?}", c.token, c.server_side, subflows(c)))
-        .collect()
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod commands;
 mod dump;
 mod errors;
 mod events;
+mod faults;
 mod fullmesh;
 mod local_addresses;
 mod loss;
@@ -22,7 +23,6 @@ mod stats;
 mod tool;
 mod ynl;
 
-use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -76,27 +76,6 @@ fn join_fully(host: &mut PathManager, connection: &Connection, token: Token) -> 
     let subflow = join(host, connection, token)?;
     sleep(Duration::from_millis(100));
     Ok(subflow)
-}
-
-/// While it lives, listeners that start have queues for a few events only.
-struct SmallQueues {
-    before: String,
-}
-
-impl SmallQueues {
-    const LIMIT: &str = "/proc/sys/net/core/rmem_max";
-
-    fn new() -> Result<Self> {
-        let before = fs::read_to_string(Self::LIMIT)?;
-        fs::write(Self::LIMIT, "16384")?;
-        Ok(SmallQueues { before })
-    }
-}
-
-impl Drop for SmallQueues {
-    fn drop(&mut self) {
-        fs::write(Self::LIMIT, &self.before).expect("what was read can be written");
-    }
 }
 
 /// Cause more events than a small queue holds: joins that are given up at once, each

@@ -22,7 +22,7 @@ use super::{connect, join, over_second_path};
 const LINGER: Duration = Duration::from_secs(150);
 
 /// Wait until nobody uses the module, and unload it.
-fn remove() -> Result<()> {
+pub(super) fn remove() -> Result<()> {
     wait_for("rmmod", LINGER, || {
         module::remove().map_err(|errno| anyhow!("rmmod: {errno}"))
     })

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+//! An engine beside a test, whose table must be the kernel's in the end.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use anyhow::{Result, anyhow, ensure};
+use smapp::message::{Connection, Subflow};
+use smapp::{Client, Controller, Engine, EventSet};
+
+use crate::netns::Netns;
+use crate::path_manager::PathManager;
+
+/// Wants to know everything, does nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Observer;
+
+impl Controller for Observer {
+    fn events(&self) -> EventSet {
+        EventSet::ALL
+    }
+}
+
+/// An engine in a thread of its own.
+#[derive(Debug)]
+pub struct Attached {
+    thread: JoinHandle<Result<Vec<Connection>>>,
+    stop: UnixStream,
+}
+
+impl Attached {
+    /// Attach a controller to the connections of a host.
+    pub fn to(host: &Netns, controller: impl Controller + Send + 'static) -> Result<Self> {
+        let (stop, told) = UnixStream::pair()?;
+        let client = host.enter(Client::connect)?;
+        client.stop_on(&told)?;
+        let mut engine = Engine::new(client, controller);
+        host.enter(|| engine.attach())?;
+        let thread = std::thread::spawn(move || {
+            let _told = told;
+            engine.serve()?;
+            Ok(engine.connections().cloned().collect())
+        });
+        Ok(Attached { thread, stop })
+    }
+
+    /// Stop, at a moment at which nothing changes: its table must be the kernel's.
+    pub fn compare(mut self, host: &Netns) -> Result<()> {
+        self.stop.write_all(b"!")?;
+        let table = self
+            .thread
+            .join()
+            .map_err(|_| anyhow!("an engine panicked"))??;
+        let kernel = PathManager::with_events(host, EventSet::default())?.connections()?;
+        ensure!(
+            facts(table.iter()) == facts(kernel.iter()),
+            "the table of the engine:\n{:#?}\nthe kernel's:\n{:#?}",
+            facts(table.iter()),
+            facts(kernel.iter())
+        );
+        Ok(())
+    }
+}
+
+/// What both have to agree on.
+pub fn facts<'a>(connections: impl Iterator<Item = &'a Connection>) -> BTreeSet<String> {
+    let subflows = |c: &Connection| -> BTreeSet<String> {
+        let fact = |s: &Subflow| format!("{} {} {} {}", s.id, s.local(), s.remote(), s.backup_peer);
+        c.subflows.iter().map(fact).collect()
+    };
+    connections
+        .map(|c| format!("{} {} {:?}", c.token, c.server_side, subflows(c)))
+        .collect()
+}
