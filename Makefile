@@ -74,6 +74,9 @@ test-debug: ## the tests in the guest and the races, on the debug kernel
 	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-guest KERNEL=debug
 	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-races KERNEL=debug
 
+test-upstream: guest ## the kernel's own MPTCP tests, with the series and without (ARGS=suite)
+	@scripts/upstream $(ARGS)
+
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
@@ -96,4 +99,4 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-races test-debug test-experiments experiments lint bench clean
+	test-runner test-guest test-races test-debug test-upstream test-experiments experiments lint bench clean
