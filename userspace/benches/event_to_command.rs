@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! From the bytes of an `estab` event to the bytes of `subflow-create`: what
-//! user space adds to the delay of a join, system calls left out.
+//! `smapp run fullmesh` adds to the delay of a join, system calls left out; its
+//! three parts apart, and together.
 
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -8,21 +9,25 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use smapp::command::{Command, SubflowCreate, SubflowDestroy};
-use smapp::controller::fullmesh::{Fullmesh, Options};
+use smapp::controller::Dispatch;
+use smapp::controller::fullmesh::Options;
 use smapp::message::{Address, Connection, Subflow};
 use smapp::netlink::{Messages, Request};
+use smapp::rule::Rule;
 use smapp::uapi::{VERSION, cmd, connection, subflow};
 use smapp::{
-    Backend, Engine, Error, Event, EventSet, IfIndex, Input, InterfaceName, LocalAddress,
+    Backend, Engine, Error, Event, EventSet, IfIndex, Input, InterfaceName, LocalAddress, Policy,
     SubflowId, Token,
 };
 
 const TOKEN: Token = Token(0x1a2b_3c4d);
 
-/// A kernel that writes down the bytes of a command and has it succeed.
+type Daemon = Engine<Writes, Dispatch>;
+
+/// A kernel in which every command succeeds; it may write down the bytes of each.
 #[derive(Default)]
 struct Writes {
-    request: Vec<u8>,
+    request: Option<Vec<u8>>,
     commands: usize,
 }
 
@@ -58,7 +63,9 @@ impl Backend for Writes {
 
     fn subflow_create(&mut self, token: Token, create: &SubflowCreate) -> Result<Subflow, Error> {
         self.commands += 1;
-        black_box(Command::SubflowCreate(token, *create).encode(&mut self.request, 32, 1));
+        if let Some(request) = &mut self.request {
+            black_box(encode(token, create, request));
+        }
         Ok(Subflow {
             id: SubflowId(2),
             ..Subflow::default()
@@ -80,6 +87,10 @@ impl Backend for Writes {
     fn withdraw(&mut self, _: Token, _: &Address) -> Result<(), Error> {
         Ok(())
     }
+}
+
+fn encode<'a>(token: Token, create: &SubflowCreate, request: &'a mut Vec<u8>) -> &'a [u8] {
+    Command::SubflowCreate(token, *create).encode(request, 32, 1)
 }
 
 fn event_bytes() -> Vec<u8> {
@@ -106,18 +117,25 @@ fn decode(bytes: &[u8]) -> Result<Event, Error> {
     Ok(Event::decode(command, attributes)?.expect("a known event"))
 }
 
-fn event_to_command(criterion: &mut Criterion) {
-    let bytes = event_bytes();
-    let mut engine = Engine::new(Writes::default(), Fullmesh::new(Options::default(), 1));
+/// Times what becomes of the connection that is established; how it ends is not timed.
+fn bench_daemon(
+    criterion: &mut Criterion,
+    name: &str,
+    backend: Writes,
+    establish: impl Fn() -> Event,
+) {
+    let rule = Rule::every("bench", Policy::Fullmesh(Options::default()));
+    let mut engine = Daemon::new(backend, Dispatch::new(vec![rule], 1));
     engine.attach().expect("no connections");
-    criterion.bench_function("event_to_command", |bencher| {
+    criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|rounds| {
             let before = engine.backend().commands;
             let mut total = Duration::ZERO;
             for _ in 0..rounds {
                 let start = Instant::now();
-                let event = decode(black_box(&bytes)).expect("a good event");
-                engine.handle(Input::Event(event)).expect("no listing");
+                engine
+                    .handle(Input::Event(establish()))
+                    .expect("no listing");
                 total += start.elapsed();
                 let closed = Event::Closed {
                     token: TOKEN,
@@ -133,6 +151,24 @@ fn event_to_command(criterion: &mut Criterion) {
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    event_to_command(&mut criterion);
+    let bytes = event_bytes();
+    let decode_event = || decode(black_box(&bytes)).expect("a good event");
+    criterion.bench_function("decode", |bencher| bencher.iter(decode_event));
+    let event = decode_event();
+    bench_daemon(&mut criterion, "dispatch", Writes::default(), || {
+        black_box(event)
+    });
+    let create = SubflowCreate::to("10.0.3.1:80".parse().expect("an address"))
+        .from("10.0.2.1".parse().expect("an address"))
+        .dev(IfIndex(3));
+    let mut request = Vec::new();
+    criterion.bench_function("encode", |bencher| {
+        bencher.iter(|| encode(TOKEN, black_box(&create), &mut request).len());
+    });
+    let writes = Writes {
+        request: Some(Vec::new()),
+        commands: 0,
+    };
+    bench_daemon(&mut criterion, "event_to_command", writes, decode_event);
     criterion.final_summary();
 }
