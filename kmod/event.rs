@@ -40,16 +40,11 @@ impl PathManager for Smapp {
 
     fn created(connection: &Connection, subflow: &Subflow) {
         CHANGES.fetch_add(1, Relaxed);
-        CREATED.send(connection, SOCKET_SIZE + SUBFLOW_SIZE, |body, info| {
-            put_socket(body, info)?;
-            body.nest(connection::SUBFLOW, |body| {
-                put_subflow(body, &subflow.info())
-            })
-        });
+        CREATED.send_start(connection, subflow);
     }
 
     fn established(connection: &Connection, subflow: &Subflow) {
-        ESTAB.send_subflow(connection, subflow, put_subflow);
+        ESTAB.send_start(connection, subflow);
     }
 
     fn closed(connection: &Connection) {
@@ -163,6 +158,16 @@ impl Kind {
         let sent = FAMILY.multicast(net, (group, cmd), (size, context), fill);
         stats::count(cmd, sent);
         sent
+    }
+
+    /// Sends an event about a connection that begins, with its initial subflow.
+    fn send_start(&self, connection: &Connection, subflow: &Subflow) {
+        self.send(connection, SOCKET_SIZE + SUBFLOW_SIZE, |body, info| {
+            put_socket(body, info)?;
+            body.nest(connection::SUBFLOW, |body| {
+                put_subflow(body, &subflow.info())
+            })
+        });
     }
 
     /// Sends an event about a subflow, which `put` describes.

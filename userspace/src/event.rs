@@ -196,6 +196,7 @@ pub enum Event {
         token: Token,
         server_side: bool,
         deny_join_id0: bool,
+        owner: Owner,
         subflow: Subflow,
     },
     /// See [`EventKind::Closed`].
@@ -251,9 +252,12 @@ impl Event {
         };
         let (mut subflow, mut address, mut ids) = (None, None, None);
         let connection = Connection::decode_with(attributes, |part| match part {
-            Part::Subflow(s) => subflow = Some(s),
-            Part::Address(a) => address = Some(a),
-            Part::RemoteIds(i) => ids = Some(i),
+            Part::Subflow(nest) => Subflow::decode(nest).map(|s| subflow = Some(s)),
+            Part::Address(nest) => Address::decode(nest).map(|a| address = Some(a)),
+            Part::RemoteIds(i) => {
+                ids = Some(i);
+                Ok(())
+            }
         })?;
         let Connection {
             token,
@@ -275,6 +279,7 @@ impl Event {
                 token,
                 server_side,
                 deny_join_id0,
+                owner,
                 subflow: subflow?,
             },
             EventKind::Closed => Self::Closed { token, server_side },

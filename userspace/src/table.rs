@@ -193,8 +193,12 @@ impl Table {
                 deny_join_id0,
                 owner,
                 ..
+            }
+            | Event::Established {
+                deny_join_id0,
+                owner,
+                ..
             } => (deny_join_id0, owner),
-            Event::Established { deny_join_id0, .. } => (deny_join_id0, Owner::default()),
             _ => (false, Owner::default()),
         };
         self.0.entry(event.token()).or_insert_with(|| Entry {

@@ -250,6 +250,7 @@ fn estab_is_told_once_even_if_the_connection_was_attached() {
             token,
             server_side,
             deny_join_id0,
+            owner: Owner::default(),
             subflow,
         };
         engine.handle(Input::Event(event)).unwrap();

@@ -23,6 +23,11 @@ fn told(event: &Event) -> Value {
             deny_join_id0,
             owner,
             ..
+        }
+        | Event::Established {
+            deny_join_id0,
+            owner,
+            ..
         } => {
             told["deny_join_id0"] = json!(deny_join_id0);
             let Value::Object(owner) = json!(owner) else {
@@ -30,7 +35,6 @@ fn told(event: &Event) -> Value {
             };
             told.as_object_mut().expect("made above").extend(owner);
         }
-        Event::Established { deny_join_id0, .. } => told["deny_join_id0"] = json!(deny_join_id0),
         Event::AddressAnnounced { address, .. } => told["address"] = json!(address),
         Event::AddressesWithdrawn { remote_ids, .. } => told["remote_ids"] = json!(remote_ids),
         _ => {}

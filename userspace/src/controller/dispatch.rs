@@ -222,8 +222,7 @@ impl Dispatch {
 
 impl Controller for Dispatch {
     fn events(&self) -> EventSet {
-        // Only `created` tells whose a connection is.
-        let ours = EventSet::of(&[EventKind::Created, EventKind::Established]);
+        let ours = EventSet::of(&[EventKind::Established]);
         let theirs = self.policies.values().flat_map(|r| r.events.iter());
         theirs.fold(ours, EventSet::with)
     }

@@ -148,6 +148,7 @@ impl Sim {
         let Connection {
             server_side,
             deny_join_id0,
+            owner,
             ..
         } = *connection;
         let Some(&subflow) = connection.leading_subflow() else {
@@ -158,6 +159,7 @@ impl Sim {
             token,
             server_side,
             deny_join_id0,
+            owner,
             subflow,
         });
     }

@@ -111,11 +111,15 @@ fn about(event: &Event) -> About<'_> {
             deny_join_id0,
             owner,
             ..
+        }
+        | Event::Established {
+            deny_join_id0,
+            owner,
+            ..
         } => {
             about.deny_join_id0 = Some(deny_join_id0);
             about.owner = Some(owner);
         }
-        Event::Established { deny_join_id0, .. } => about.deny_join_id0 = Some(deny_join_id0),
         Event::AddressAnnounced { address, .. } => about.address = Some(address),
         Event::AddressesWithdrawn { remote_ids, .. } => about.remote_ids = Some(remote_ids),
         _ => {}

@@ -138,18 +138,16 @@ pub fn event(time: Duration, event: &Event) -> String {
             deny_join_id0,
             owner: of,
             ..
-        } => {
-            notes.push(side(*server_side).to_owned());
-            notes.extend(deny_join_id0.then(|| "deny-join-id0".to_owned()));
-            notes.extend(owner(of));
         }
-        Event::Established {
+        | Event::Established {
             server_side,
             deny_join_id0,
+            owner: of,
             ..
         } => {
             notes.push(side(*server_side).to_owned());
             notes.extend(deny_join_id0.then(|| "deny-join-id0".to_owned()));
+            notes.extend(owner(of));
         }
         Event::Closed { .. } => {}
         Event::SubflowEstablished { subflow, .. } => notes.extend(Some(flags(subflow))),
