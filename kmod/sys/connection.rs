@@ -34,9 +34,12 @@ impl Connection {
 
     /// A snapshot. Any context.
     pub(crate) fn info(&self) -> ConnectionInfo<'_> {
-        let mut info = pin_init::zeroed();
-        // SAFETY: The connection is valid, and the function fills `info` in any context.
-        unsafe { bindings::mptcp_pm_conn_get_info(self.0.get(), &mut info) };
+        let mut info = MaybeUninit::uninit();
+        // SAFETY: The connection is valid, and the function fills all of `info` in any context.
+        let info = unsafe {
+            bindings::mptcp_pm_conn_get_info(self.0.get(), info.as_mut_ptr());
+            info.assume_init()
+        };
         // INVARIANT: The network namespace of a connection outlives it.
         ConnectionInfo {
             info,
@@ -378,10 +381,12 @@ impl Subflow {
 
     /// A snapshot. Any context.
     pub(crate) fn info(&self) -> SubflowInfo {
-        let mut info = pin_init::zeroed();
-        // SAFETY: The subflow is valid, and the function fills `info` in any context.
-        unsafe { bindings::mptcp_pm_subflow_get_info(self.0.get(), &mut info) };
-        SubflowInfo(info)
+        let mut info = MaybeUninit::uninit();
+        // SAFETY: The subflow is valid, and the function fills all of `info` in any context.
+        unsafe {
+            bindings::mptcp_pm_subflow_get_info(self.0.get(), info.as_mut_ptr());
+            SubflowInfo(info.assume_init())
+        }
     }
 }
 

@@ -4,12 +4,19 @@
 //!
 //! C header: [`include/net/netlink.h`](srctree/include/net/netlink.h)
 
-use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
-use kernel::{
-    bindings,
-    error::{code, to_result},
-    prelude::*,
+use core::{
+    mem::{replace, ManuallyDrop, MaybeUninit},
+    ptr::{copy_nonoverlapping, NonNull},
+    slice,
 };
+use kernel::{bindings, error::code, prelude::*};
+
+/// `NLA_HDRLEN`
+const HEADER: usize = 4;
+/// `NLA_ALIGNTO`
+const ALIGN: usize = 4;
+/// `NLA_F_NESTED`
+const NESTED: u16 = 1 << 15;
 
 /// What a caller may do while it allocates.
 #[derive(Clone, Copy)]
@@ -22,24 +29,43 @@ impl Context {
     pub(crate) const PROCESS: Self = Self(bindings::GFP_KERNEL);
 }
 
-/// The attributes of a message that is being written.
+/// The attributes of a message that is being written, as yet outside of the skb's length.
+///
+/// # Invariants
+///
+/// The first `len` bytes of `room` are written.
 pub(crate) struct Body<'a> {
-    skb: NonNull<bindings::sk_buff>,
-    phantom: PhantomData<&'a mut bindings::sk_buff>,
+    room: &'a mut [MaybeUninit<u8>],
+    len: usize,
 }
 
 impl Body<'_> {
+    /// As `nla_put()`: a few instructions where the size of `value` is a constant.
+    #[inline]
     pub(crate) fn bytes(&mut self, number: u16, value: &[u8]) -> Result {
-        let len = c_int::try_from(value.len())?;
-        // SAFETY: The skb is valid and nobody else's for the life of `self`; `value` is readable.
-        to_result(unsafe {
-            bindings::nla_put(
-                self.skb.as_ptr(),
-                c_int::from(number),
-                len,
-                value.as_ptr().cast(),
-            )
-        })
+        let len = HEADER.saturating_add(value.len());
+        let header = header(number, len)?;
+        let padding = len.wrapping_neg() % ALIGN;
+        let padding = [0; ALIGN].get(..padding).unwrap_or_default();
+        let free = self.room.len().saturating_sub(self.len);
+        if free < len.saturating_add(padding.len()) {
+            return Err(code::EMSGSIZE);
+        }
+        self.write(&header)?;
+        self.write(value)?;
+        self.write(padding)
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result {
+        let room = self.room.get_mut(self.len..).unwrap_or_default();
+        let room = room.get_mut(..bytes.len()).ok_or(code::EMSGSIZE)?;
+        let to = room.as_mut_ptr().cast();
+        // SAFETY: Both are as long; what is borrowed mutably does not overlap with anything.
+        unsafe { copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        // INVARIANT: Written just now.
+        self.len = self.len.saturating_add(bytes.len());
+        Ok(())
     }
 
     pub(crate) fn u8(&mut self, number: u16, value: u8) -> Result {
@@ -78,30 +104,37 @@ impl Body<'_> {
         number: u16,
         fill: impl FnOnce(&mut Body<'_>) -> Result,
     ) -> Result {
-        let skb = self.skb.as_ptr();
-        // SAFETY: The skb is valid and nobody else's for the life of `self`.
-        let nest = unsafe { bindings::nla_nest_start(skb, c_int::from(number)) };
-        if nest.is_null() {
-            return Err(code::EMSGSIZE);
-        }
-        let filled = fill(self);
-        match filled {
-            // SAFETY: `nest` was started in this skb, and the nests inside of it are closed.
-            Ok(()) => unsafe {
-                bindings::nla_nest_end(skb, nest);
-            },
-            // SAFETY: As above.
-            Err(_) => unsafe { bindings::nla_nest_cancel(skb, nest) },
+        let number = number | NESTED;
+        let start = self.len;
+        self.bytes(number, &[])?;
+        let filled = fill(self).and_then(|()| {
+            let end = replace(&mut self.len, start);
+            let written = self.write(&header(number, end.saturating_sub(start))?);
+            // INVARIANT: Written before.
+            self.len = end;
+            written
+        });
+        if filled.is_err() {
+            self.len = start;
         }
         filled
     }
+}
+
+/// `struct nlattr` of an attribute of `len` bytes, header included.
+fn header(number: u16, len: usize) -> Result<[u8; HEADER]> {
+    let [a, b] = u16::try_from(len)
+        .map_err(|_| code::EMSGSIZE)?
+        .to_ne_bytes();
+    let [c, d] = number.to_ne_bytes();
+    Ok([a, b, c, d])
 }
 
 /// Appends a message to an skb; leaves nothing behind if it can not be filled.
 ///
 /// # Safety
 ///
-/// `skb` is valid and nobody else's during the call.
+/// `skb` is valid, linear and nobody else's during the call.
 pub(super) unsafe fn append(
     skb: NonNull<bindings::sk_buff>,
     family: *const bindings::genl_family,
@@ -116,17 +149,39 @@ pub(super) unsafe fn append(
     if header.is_null() {
         return Err(code::EMSGSIZE);
     }
-    let filled = fill(&mut Body {
-        skb,
-        phantom: PhantomData,
-    });
+    // SAFETY: The caller vouches for the skb.
+    let room = unsafe { tail_room(skb) };
+    let mut body = Body { room, len: 0 };
+    let filled = fill(&mut body);
+    // No more than there is room, which an skb counts in 32 bits.
+    let len = body.len as c_uint;
     match filled {
-        // SAFETY: `header` was put into this skb just now.
-        Ok(()) => unsafe { bindings::genlmsg_end(skb.as_ptr(), header) },
+        // SAFETY: `len` bytes of the room at the end of the skb are written, and `header` was put
+        // into it just now.
+        Ok(()) => unsafe {
+            bindings::skb_put(skb.as_ptr(), len);
+            bindings::genlmsg_end(skb.as_ptr(), header);
+        },
         // SAFETY: As above.
         Err(_) => unsafe { bindings::genlmsg_cancel(skb.as_ptr(), header) },
     }
     filled
+}
+
+/// The bytes that an skb has room for at its end.
+///
+/// # Safety
+///
+/// `skb` is valid, linear and nobody else's for `'a`.
+unsafe fn tail_room<'a>(skb: NonNull<bindings::sk_buff>) -> &'a mut [MaybeUninit<u8>] {
+    let skb = skb.as_ptr();
+    // SAFETY: The caller vouches for the skb. Nothing is put into it: that tells where its end is.
+    // From there to the end of its buffer the memory is its own.
+    unsafe {
+        let tail = bindings::skb_put(skb, 0);
+        let room = ((*skb).end as usize).saturating_sub((*skb).tail as usize);
+        slice::from_raw_parts_mut(tail.cast(), room)
+    }
 }
 
 /// A message that is not sent yet.
