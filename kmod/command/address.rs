@@ -2,7 +2,7 @@
 
 //! Announcing local addresses to the peer.
 
-use super::{find, host_address, nonzero, ADDRESS_POLICY, CONNECTION_POLICY};
+use super::{find, host_address, nonzero, CONNECTION_POLICY};
 use crate::{
     event::{put_address, ADDRESS_SIZE, CONNECTION_SIZE},
     sys::{
@@ -66,7 +66,7 @@ fn nest<'a>(
     attributes: &Attributes<'a>,
 ) -> Result<(Attribute<'a>, Attributes<'a>)> {
     let nest = request.require(attributes, connection::ADDRESS, c"address is missing")?;
-    Ok((nest, request.nested(nest, &ADDRESS_POLICY)?))
+    Ok((nest, request.nested(nest)?))
 }
 
 /// The address in a nest, with a port or with that of the initial subflow.

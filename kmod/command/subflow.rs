@@ -2,7 +2,7 @@
 
 //! Opening, closing and changing subflows.
 
-use super::{find, host_address, nonzero, CONNECTION_POLICY, SUBFLOW_POLICY};
+use super::{find, host_address, nonzero, CONNECTION_POLICY};
 use crate::{
     event::{put_subflow, CONNECTION_SIZE, SUBFLOW_SIZE},
     sys::{
@@ -100,7 +100,7 @@ fn id_of_ends<'a>(
 
 fn nest<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<Attributes<'a>> {
     let nest = request.require(attributes, connection::SUBFLOW, c"subflow is missing")?;
-    request.nested(nest, &SUBFLOW_POLICY)
+    request.nested(nest)
 }
 
 /// The subflow that a request asks for.

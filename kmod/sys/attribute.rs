@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/net/netlink.h`](srctree/include/net/netlink.h)
 
-use core::{mem::size_of, ptr::NonNull, slice};
+use core::{
+    mem::size_of,
+    ptr::{null, null_mut, NonNull},
+    slice,
+};
 use kernel::{bindings, error::to_result, prelude::*};
 
 /// The highest attribute that a table has room for.
@@ -54,13 +58,6 @@ impl Policy {
         Self(policy)
     }
 }
-
-/// `NL_VALIDATE_STRICT`.
-const STRICT: c_uint = bindings::netlink_validation_NL_VALIDATE_TRAILING
-    | bindings::netlink_validation_NL_VALIDATE_MAXTYPE
-    | bindings::netlink_validation_NL_VALIDATE_UNSPEC
-    | bindings::netlink_validation_NL_VALIDATE_STRICT_ATTRS
-    | bindings::netlink_validation_NL_VALIDATE_NESTED;
 
 /// An attribute of a request.
 #[repr(transparent)]
@@ -120,31 +117,23 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The attributes of `nest`; what does not follow `policy` is named in `extack`.
-    ///
-    /// # Safety
-    ///
-    /// `extack` is null or valid.
-    pub(super) unsafe fn parse(
-        nest: Attribute<'a>,
-        policy: &'static PolicyTable,
-        extack: *mut bindings::netlink_ext_ack,
-    ) -> Result<Self> {
+    /// The attributes of `nest`, by number: the core has parsed the request by a policy, which goes
+    /// for its nests too, and refused what does not follow it.
+    pub(super) fn parse(nest: Attribute<'a>) -> Result<Self> {
         let mut table: Table<Option<Attribute<'a>>> = [None; HIGHEST as usize + 1];
         let payload = nest.payload();
         let len = c_int::try_from(payload.len())?;
-        // SAFETY: `table` and `policy` have an entry for each attribute up to the highest one, an
-        // `Option<Attribute>` is a pointer or null, `payload` is readable, and the caller vouches
-        // for `extack`.
+        // SAFETY: `table` has an entry for each attribute up to the highest one, an
+        // `Option<Attribute>` is a pointer or null, and `payload` is readable.
         to_result(unsafe {
             bindings::__nla_parse(
                 table.as_mut_ptr().cast(),
                 c_int::from(HIGHEST),
                 payload.as_ptr().cast(),
                 len,
-                policy.as_ptr().cast(),
-                STRICT,
-                extack,
+                null(),
+                bindings::netlink_validation_NL_VALIDATE_LIBERAL,
+                null_mut(),
             )
         })?;
         Ok(Self {

@@ -5,7 +5,7 @@
 //! C header: [`include/net/genetlink.h`](srctree/include/net/genetlink.h)
 
 use super::{
-    attribute::{Attribute, Attributes, PolicyTable},
+    attribute::{Attribute, Attributes},
     message::{append, Body, Context, Message},
     net::Net,
 };
@@ -49,14 +49,9 @@ impl<'a> Request<'a> {
         unsafe { Attributes::from_raw(self.info().attrs.cast_const().cast()) }
     }
 
-    /// The attributes of `nest`.
-    pub(crate) fn nested(
-        &self,
-        nest: Attribute<'a>,
-        policy: &'static PolicyTable,
-    ) -> Result<Attributes<'a>> {
-        // SAFETY: By the type invariants.
-        unsafe { Attributes::parse(nest, policy, self.info().extack) }
+    /// The attributes of `nest`, which the core has held against the policy of the nest.
+    pub(crate) fn nested(&self, nest: Attribute<'a>) -> Result<Attributes<'a>> {
+        Attributes::parse(nest)
     }
 
     /// The attribute `number`, or a refusal that names it as missing.
