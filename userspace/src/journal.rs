@@ -57,29 +57,48 @@ impl Journal {
         };
     }
 
-    pub fn write(&mut self, time: Duration, token: Token, text: fmt::Arguments<'_>) {
-        let (event, rule) = (self.event, self.rules.get(&token));
-        match rule {
-            Some(rule) => log::info!(token:%, event, rule:% = rule; "{text}"),
-            None => log::info!(token:%, event; "{text}"),
+    /// Writes down the first decision for a connection, whose it is; it comes before those
+    /// that have been written since.
+    pub fn write_first(&mut self, time: Duration, token: Token, text: fmt::Arguments<'_>) {
+        self.log(token, text);
+        let decisions = self.decisions.entry(token).or_default();
+        if decisions.len() < DECISIONS {
+            decisions.push_front(Decision {
+                time,
+                event: self.event,
+                rule: self.rules.get(&token).cloned(),
+                text: text.to_string(),
+            });
         }
+    }
+
+    pub fn write(&mut self, time: Duration, token: Token, text: fmt::Arguments<'_>) {
+        self.log(token, text);
         let decisions = self.decisions.entry(token).or_default();
         let full = decisions.len() == DECISIONS;
         // The string of the one that leaves serves again.
         let oldest = if full { decisions.pop_front() } else { None };
         let mut decision = oldest.unwrap_or(Decision {
             time,
-            event,
+            event: self.event,
             rule: None,
             text: String::new(),
         });
         decision.time = time;
-        decision.event = event;
-        decision.rule = rule.cloned();
+        decision.event = self.event;
+        decision.rule = self.rules.get(&token).cloned();
         decision.text.clear();
         // Writing to a string does not fail.
         let _ = decision.text.write_fmt(text);
         decisions.push_back(decision);
+    }
+
+    fn log(&self, token: Token, text: fmt::Arguments<'_>) {
+        let event = self.event;
+        match self.rules.get(&token) {
+            Some(rule) => log::info!(token:%, event, rule:% = rule; "{text}"),
+            None => log::info!(token:%, event; "{text}"),
+        }
     }
 
     /// Notes that a connection is over: its decisions are among the first to go.
@@ -96,6 +115,9 @@ impl Journal {
 
     /// Notes that a connection with this token has begun: an earlier one is forgotten.
     pub fn open(&mut self, token: Token) {
+        if !self.decisions.contains_key(&token) {
+            return;
+        }
         if let Some(at) = self.closed.iter().position(|&closed| closed == token) {
             self.closed.remove(at);
             self.decisions.remove(&token);

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Context, Controller};
 use crate::address::LocalAddress;
@@ -20,7 +21,7 @@ use crate::rule::{Facts, Rule};
 
 /// A controller that gives each connection to one of several policies.
 pub struct Dispatch {
-    rules: Vec<(Rule, Option<PolicyId>)>,
+    rules: Vec<Governed>,
     policies: BTreeMap<PolicyId, Running>,
     connections: BTreeMap<Token, Assigned>,
     cgroups: Cgroups,
@@ -30,6 +31,13 @@ pub struct Dispatch {
 
 /// Number of a running policy, never reused.
 type PolicyId = u32;
+
+/// A rule that is in force, with its name to share and the policy that it gives.
+struct Governed {
+    rule: Rule,
+    name: Arc<str>,
+    policy: Option<PolicyId>,
+}
 
 struct Running {
     policy: Policy,
@@ -88,8 +96,9 @@ impl Dispatch {
     /// Takes rules, starts the policies that do not run yet.
     fn take(&mut self, rules: Vec<Rule>) {
         for rule in rules {
-            let id = rule.policy.0.as_ref().map(|policy| self.start(policy));
-            self.rules.push((rule, id));
+            let policy = rule.policy.0.as_ref().map(|policy| self.start(policy));
+            let name = rule.name.as_str().into();
+            self.rules.push(Governed { rule, name, policy });
         }
     }
 
@@ -114,30 +123,26 @@ impl Dispatch {
     fn forget_unused(&mut self) {
         let rules = &self.rules;
         self.policies
-            .retain(|&id, _| rules.iter().any(|rule| rule.1 == Some(id)));
+            .retain(|&id, _| rules.iter().any(|rule| rule.policy == Some(id)));
     }
 
     fn judge(&mut self, facts: &Facts) -> Verdict {
         let cgroups = &mut self.cgroups;
         let mut rules = self.rules.iter();
-        let found = rules.find(|(rule, _)| rule.matches(facts, cgroups));
-        let (rule, policy) = match found {
-            Some((rule, policy)) => (Some(rule.name.as_str().into()), *policy),
-            None => (None, None),
-        };
+        let found = rules.find(|governed| governed.rule.matches(facts, cgroups));
+        let policy = found.and_then(|governed| governed.policy);
+        let rule = found.map(|governed| governed.name.clone());
         let running = policy.and_then(|id| self.policies.get(&id));
         let word = running.map_or("left alone", |running| running.policy.word());
         Verdict { rule, policy, word }
     }
 
-    /// Gives a connection to a policy when it is first seen.
-    fn assign(&mut self, context: &mut Context<'_>, token: Token) {
+    /// Gives a connection to a policy when it is first seen, and says so.
+    fn assign(&mut self, context: &mut Context<'_>, token: Token) -> Option<Verdict> {
         if self.connections.contains_key(&token) {
-            return;
+            return None;
         }
-        let Some(connection) = context.connection(token) else {
-            return;
-        };
+        let connection = context.connection(token)?;
         let mut facts = Facts::of(connection);
         // The event that tells whose it is was lost.
         if facts.owner.uid.is_none() {
@@ -145,17 +150,14 @@ impl Dispatch {
                 facts.owner = connection.owner;
             }
         }
-        let Verdict { rule, policy, word } = self.judge(&facts);
-        context.journal.rule(token, rule.clone());
-        let event = context.journal.event();
-        match rule {
-            Some(rule) => context.explain(token, format_args!("{event}: by rule {rule}: {word}")),
-            None => context.explain(token, format_args!("{event}: no rule matches: left alone")),
-        }
+        let verdict = self.judge(&facts);
+        let policy = verdict.policy;
+        context.journal.rule(token, verdict.rule.clone());
         self.connections.insert(token, Assigned { facts, policy });
         if let Some(running) = policy.and_then(|id| self.policies.get_mut(&id)) {
             running.connections.insert(token);
         }
+        Some(verdict)
     }
 
     /// Holds changed rules against a connection.
@@ -197,7 +199,12 @@ impl Dispatch {
         event: Option<EventKind>,
         call: impl FnOnce(&mut dyn Controller, &mut Context<'_>),
     ) {
-        self.assign(context, token);
+        let mut verdict = self.assign(context, token);
+        let time = context.now();
+        // Words come after deeds, unless somebody reads along.
+        if log::log_enabled!(log::Level::Info) {
+            explain(context, time, token, verdict.take());
+        }
         let policy = self.connections.get(&token).and_then(|a| a.policy);
         let running = policy.and_then(|id| self.policies.get_mut(&id));
         let wants = |running: &&mut Running| event.is_none_or(|e| running.events.contains(e));
@@ -205,6 +212,7 @@ impl Dispatch {
             let context = &mut context.within(&running.connections);
             call(&mut *running.controller, context);
         }
+        explain(context, time, token, verdict);
     }
 
     /// Hands a callback to each policy.
@@ -217,6 +225,23 @@ impl Dispatch {
             let context = &mut context.within(&running.connections);
             call(&mut *running.controller, context);
         }
+    }
+}
+
+/// Writes down which policy a connection was given, if it was.
+fn explain(context: &mut Context<'_>, time: Duration, token: Token, verdict: Option<Verdict>) {
+    let event = context.journal.event();
+    let mut write = |text: std::fmt::Arguments<'_>| context.journal.write_first(time, token, text);
+    match verdict {
+        Some(Verdict {
+            rule: Some(rule),
+            word,
+            ..
+        }) => write(format_args!("{event}: by rule {rule}: {word}")),
+        Some(Verdict { rule: None, .. }) => {
+            write(format_args!("{event}: no rule matches: left alone"));
+        }
+        None => {}
     }
 }
 

@@ -168,13 +168,13 @@ impl Fullmesh {
 
     /// Opens the subflows that are missing and may be opened now, because of `event`.
     fn mesh(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
+        let remote = |n| self.remote(context, token, n);
+        let remotes: Vec<_> = (0..).map_while(remote).collect();
         for &local in context.addresses() {
             if !self.allows(local) {
                 continue;
             }
-            let mut n = 0;
-            while let Some((id, remote)) = self.remote(context, token, n) {
-                n += 1;
+            for &(id, remote) in &remotes {
                 self.pair(context, token, local, id, remote, event);
             }
         }
@@ -225,7 +225,6 @@ impl Fullmesh {
         remote: SocketAddr,
         event: &str,
     ) {
-        let now = context.now();
         let (Some(mesh), Some(connection)) = (self.meshes.get(&token), context.connection(token))
         else {
             return;
@@ -235,7 +234,7 @@ impl Fullmesh {
         let failed = mesh.failed.get(&(local.address, remote));
         if local.address.is_ipv4() != remote.is_ipv4()
             || from_there.clone().any(|s| s.remote() == remote)
-            || failed.is_some_and(|f| f.until_change || f.retry.waits(now))
+            || failed.is_some_and(|f| f.until_change || f.retry.waits(context.now()))
             || subflows.len() >= self.options.max_subflows.into()
             || from_there.count() >= self.options.max_per_address.into()
         {
