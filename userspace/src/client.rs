@@ -183,9 +183,10 @@ fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Input>, Erro
 fn created_subflow(attributes: Attributes<'_>) -> Result<Option<Subflow>, Error> {
     let mut created = None;
     Connection::decode_with(attributes, |part| {
-        if let Part::Subflow(subflow) = part {
-            created = Some(subflow);
+        if let Part::Subflow(nest) = part {
+            created = Some(Subflow::decode(nest)?);
         }
+        Ok(())
     })?;
     Ok(created)
 }
@@ -373,10 +374,9 @@ impl Backend for Client {
     ) -> Result<Address, Error> {
         let mut announced = None;
         self.call(&Command::Announce(token, address, port), |attributes| {
-            Connection::decode_with(attributes, |part| {
-                if let Part::Address(address) = part {
-                    announced = Some(address);
-                }
+            Connection::decode_with(attributes, |part| match part {
+                Part::Address(nest) => Address::decode(nest).map(|a| announced = Some(a)),
+                _ => Ok(()),
             })
             .map(drop)
         })?;

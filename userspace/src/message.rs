@@ -343,9 +343,14 @@ impl Connection {
     /// no subflow any more.
     pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
         let mut subflows = Vec::new();
-        let connection = Self::decode_with(attributes, |part| match part {
-            Part::Subflow(s) if s.state != Some(TcpState::CLOSE) => subflows.push(s),
-            _ => {}
+        let connection = Self::decode_with(attributes, |part| {
+            if let Part::Subflow(nest) = part {
+                let subflow = Subflow::decode(nest)?;
+                if subflow.state != Some(TcpState::CLOSE) {
+                    subflows.push(subflow);
+                }
+            }
+            Ok(())
         })?;
         Ok(Self {
             subflows,
@@ -354,9 +359,9 @@ impl Connection {
     }
 
     /// Reads a connection, hands its parts to `each` instead of keeping them.
-    pub(crate) fn decode_with(
-        attributes: Attributes<'_>,
-        mut each: impl FnMut(Part),
+    pub(crate) fn decode_with<'a>(
+        attributes: Attributes<'a>,
+        mut each: impl FnMut(Part<'a>) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let mut c = Self::default();
         let mut token = None;
@@ -373,11 +378,11 @@ impl Connection {
                 connection::IFINDEX => c.owner.ifindex = Some(IfIndex(a.u32()?)),
                 connection::COOKIE => c.owner.cookie = Some(a.u64()?),
                 connection::CGROUP => c.owner.cgroup = Some(a.u64()?),
-                connection::SUBFLOW => each(Part::Subflow(Subflow::decode(a.nest())?)),
-                connection::ADDRESS => each(Part::Address(Address::decode(a.nest())?)),
+                connection::SUBFLOW => each(Part::Subflow(a.nest()))?,
+                connection::ADDRESS => each(Part::Address(a.nest()))?,
                 connection::REMOTE_IDS => {
                     let ids = a.payload.iter().copied().map(AddressId);
-                    each(Part::RemoteIds(ids.collect()));
+                    each(Part::RemoteIds(ids.collect()))?;
                 }
                 connection::INFO => c.info = Some(MptcpInfo::decode(a.payload)),
                 _ => {}
@@ -400,10 +405,11 @@ impl Connection {
     }
 }
 
-/// What a message about a connection carries beside its own attributes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Part {
-    Subflow(Subflow),
-    Address(Address),
+/// What a message about a connection carries beside its own attributes, nests as
+/// they came.
+#[derive(Clone, Debug)]
+pub(crate) enum Part<'a> {
+    Subflow(Attributes<'a>),
+    Address(Attributes<'a>),
     RemoteIds(AddressIds),
 }

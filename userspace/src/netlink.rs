@@ -221,15 +221,20 @@ impl<'a> Iterator for Attributes<'a> {
             return None;
         }
         let attribute = (|| {
-            let len = u16_at(bytes, 0)? as usize;
+            let &[a, b, c, d] = bytes.first_chunk()?;
+            let len = usize::from(u16::from_ne_bytes([a, b]));
             let attribute = Attribute {
-                kind: u16_at(bytes, 2)? & TYPE_MASK,
+                kind: u16::from_ne_bytes([c, d]) & TYPE_MASK,
                 payload: bytes.get(4..len)?,
             };
             self.0 = bytes.get(align(len)..).unwrap_or(&[]);
             Some(attribute)
         })();
-        Some(attribute.ok_or(Error::Malformed("netlink attribute")))
+        // Not ok_or(): that makes an error for each attribute, and drops it.
+        Some(match attribute {
+            Some(attribute) => Ok(attribute),
+            None => Err(Error::Malformed("netlink attribute")),
+        })
     }
 }
 

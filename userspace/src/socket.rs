@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A netlink socket with its receive buffer.
 
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
+use nix::sys::socket::{MsgFlags, recv};
 
 use crate::error::{Errno, Error};
 use crate::netlink::{self, Message, Messages};
@@ -62,19 +62,17 @@ impl Socket {
 
     /// Receives a datagram if one is queued.
     pub fn receive(&mut self) -> Result<Received<'_>, Error> {
-        const ENOBUFS: Option<i32> = Some(Errno::ENOBUFS.0 as i32);
-        // TRUNC makes recv return the whole length, DONTWAIT makes it return.
-        match self
-            .socket
-            .recv(&mut self.buffer, Msg::TRUNC | Msg::DONTWAIT)
-        {
-            Ok((len, _)) => match self.buffer.get(..len) {
+        // TRUNC makes recv return the whole length, DONTWAIT makes it return. Nobody asks who
+        // has sent it, which would cost something.
+        let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
+        match recv(self.as_raw_fd(), &mut self.buffer, flags) {
+            Ok(len) => match self.buffer.get(..len) {
                 Some(datagram) => Ok(Received::Datagram(Messages::new(datagram))),
                 None => Err(Error::Malformed("netlink datagram: longer than 256 KiB")),
             },
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Received::Nothing),
-            Err(e) if e.raw_os_error() == ENOBUFS => Ok(Received::Overrun),
-            Err(e) => Err(Error::io("netlink receive")(e)),
+            Err(nix::Error::EAGAIN) => Ok(Received::Nothing),
+            Err(nix::Error::ENOBUFS) => Ok(Received::Overrun),
+            Err(e) => Err(Error::io("netlink receive")(e.into())),
         }
     }
 
