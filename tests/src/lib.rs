@@ -10,6 +10,8 @@ pub mod capture;
 pub mod ecmp;
 pub mod experiment;
 pub mod kmsg;
+pub mod latency;
+pub mod minimal;
 pub mod module;
 pub mod netns;
 pub mod path_manager;
