@@ -93,10 +93,19 @@ bench: guest ## measure what the module costs, and the delay of a second subflow
 		qemu/run --kernel $(KERNEL) --shift $$shift $(BIN)/latency; \
 	done
 
+# Counts in the guest by a plugin of qemu; needs the one of Debian's backports.
+$(GUEST)/hops.so: qemu/hops.c
+	@mkdir -p $(GUEST)
+	@gcc -O2 -Wall -shared -fPIC -o $@ $<
+
+hops: guest $(GUEST)/hops.so ## count the instructions from a hook to the SYN of a second subflow
+	@$(BIN)/hops $(GUEST)/hops.so "$$(scripts/kernel --print-dir gcc)/System.map" $(BIN)/latency $(ARGS)
+
 clean: ## remove what was built here (the caches stay)
 	rm -rf target
 
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-races test-debug test-upstream test-experiments experiments lint bench clean
+	test-runner test-guest test-races test-debug test-upstream test-experiments \
+	experiments lint bench hops clean
