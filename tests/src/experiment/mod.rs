@@ -10,6 +10,7 @@ pub mod backup;
 mod chapter;
 mod document;
 pub mod host;
+pub mod latency;
 pub mod long_lived;
 mod plot;
 pub mod refresh;
@@ -27,11 +28,12 @@ pub use plot::{Axis, Plot};
 pub use results::{Results, Table, table};
 
 /// All experiments, in the order of the paper.
-pub const ALL: [&dyn Experiment; 4] = [
+pub const ALL: [&dyn Experiment; 5] = [
     &long_lived::LongLived,
     &backup::Backup,
     &streaming::Streaming,
     &refresh::Refresh,
+    &latency::Latency,
 ];
 
 /// One experiment of the evaluation.
