@@ -80,8 +80,8 @@ test-upstream: guest ## the kernel's own MPTCP tests, with the series and withou
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
-experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. QUICK=1)
-	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) $(if $(ONLY),--only $(ONLY))
+experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
+	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
 
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1

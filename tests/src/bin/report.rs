@@ -28,6 +28,9 @@ struct Arguments {
     /// Only these experiments
     #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
     only: Vec<String>,
+    /// Only the first N seeds of each run: less sure, and sooner
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
     /// Guests at the same time [default: one per CPU]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
@@ -93,7 +96,7 @@ fn report(arguments: &Arguments) -> Result<bool> {
 
     let mut chapters = Vec::new();
     for experiment in experiments {
-        let results = Results::new(lab.runs(experiment), experiment.runs(scale));
+        let results = Results::new(lab.directory(experiment), lab.runs(experiment, scale));
         let mut chapter = experiment.chapter(&results)?;
         chapter.claims.push(lab.repeated(experiment, scale)?);
         print_claims(experiment, &chapter);
@@ -180,8 +183,15 @@ impl<'a> Lab<'a> {
         })
     }
 
+    /// The runs of an experiment that are asked for.
+    fn runs(&self, experiment: &dyn Experiment, scale: Scale) -> Vec<Run> {
+        let mut runs = experiment.runs(scale);
+        runs.retain(|run| self.arguments.seeds.is_none_or(|seeds| run.seed <= seeds));
+        runs
+    }
+
     /// Where the runs of an experiment are.
-    fn runs(&self, experiment: &dyn Experiment) -> PathBuf {
+    fn directory(&self, experiment: &dyn Experiment) -> PathBuf {
         self.arguments
             .directory
             .join("runs")
@@ -190,13 +200,13 @@ impl<'a> Lab<'a> {
 
     /// The runs of an experiment, and the first one again.
     fn jobs(&self, experiment: &'static dyn Experiment, scale: Scale) -> Vec<Job> {
-        let runs = experiment.runs(scale);
+        let runs = self.runs(experiment, scale);
         let again = runs.first().map(|run| (again(run), run.clone()));
         let named = runs.into_iter().map(|run| (run.to_string(), run));
         let job = |(name, run)| Job {
             experiment,
             run,
-            directory: self.runs(experiment).join(name),
+            directory: self.directory(experiment).join(name),
         };
         named.chain(again).map(job).collect()
     }
@@ -233,6 +243,7 @@ impl<'a> Lab<'a> {
                                 println!("[{}/{total}] {name} {run}: FAILED", n + 1);
                                 let text = format!("{name} {run}: {error:#}");
                                 failed.lock().expect("nobody panics with it").push(text);
+                                queue.lock().expect("nobody panics with it").clear();
                             }
                         }
                     }
@@ -253,7 +264,9 @@ impl<'a> Lab<'a> {
     /// Make a run; tells how long it took.
     fn run(&self, job: &Job) -> Result<f64> {
         let started = Instant::now();
-        let scratch = job.directory.with_added_extension("new");
+        let mut scratch = job.directory.clone().into_os_string();
+        scratch.push(".new");
+        let scratch = PathBuf::from(scratch);
         if scratch.exists() {
             fs::remove_dir_all(&scratch)?;
         }
@@ -295,10 +308,10 @@ impl<'a> Lab<'a> {
 
     /// Whether the run that was made twice gave the same tables twice.
     fn repeated(&self, experiment: &dyn Experiment, scale: Scale) -> Result<Claim> {
-        let runs = experiment.runs(scale);
+        let runs = self.runs(experiment, scale);
         let run = runs.first().context("an experiment without a run")?;
-        let [once, twice] =
-            [run.to_string(), again(run)].map(|name| tables(&self.runs(experiment).join(name)));
+        let [once, twice] = [run.to_string(), again(run)]
+            .map(|name| tables(&self.directory(experiment).join(name)));
         let (once, twice) = (once?, twice?);
         ensure!(!once.is_empty(), "{run} has no tables");
         let text = format!("`{run}`, made twice, gives the same tables, byte for byte");

@@ -95,12 +95,22 @@ impl Experiment for LongLived {
             "drop"
         };
         router.nft(&format!(
-            "table ip nat {{ chain out {{ type nat hook postrouting priority 100;\n\
-             oifname s0 masquerade\n}} }}\n\
-             table inet unknown {{\n\
-             chain in {{ type filter hook input priority 0;\nct state invalid drop\n}}\n\
-             chain through {{ type filter hook forward priority 0;\n\
-             meta l4proto tcp ct state invalid {unknown}\n}} }}\n"
+            "table ip nat {{\n\
+               chain postrouting {{\n\
+                 type nat hook postrouting priority 100;\n\
+                 oifname s0 masquerade\n\
+               }}\n\
+             }}\n\
+             table inet strict {{\n\
+               chain input {{\n\
+                 type filter hook input priority 0;\n\
+                 meta l4proto tcp ct state invalid drop\n\
+               }}\n\
+               chain forward {{\n\
+                 type filter hook forward priority 0;\n\
+                 meta l4proto tcp ct state invalid {unknown}\n\
+               }}\n\
+             }}\n"
         ))?;
         router.set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
         router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_established", MEMORY)?;
