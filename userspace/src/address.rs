@@ -124,7 +124,7 @@ struct Link {
 
 /// A listing of all interfaces and addresses.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Listing {
+pub struct Listing {
     /// Addresses that are usable if their interface is up.
     assigned: BTreeSet<(IpAddr, IfIndex)>,
     links: BTreeMap<IfIndex, Link>,
@@ -132,7 +132,7 @@ pub(crate) struct Listing {
 
 impl Listing {
     /// Writes the question for all interfaces, or else for all addresses.
-    pub fn request(buffer: &mut Vec<u8>, links: bool, seq: u32) -> &[u8] {
+    pub(crate) fn request(buffer: &mut Vec<u8>, links: bool, seq: u32) -> &[u8] {
         let (kind, body): (u16, &[u8]) = match links {
             true => (RTM_GETLINK, &[0; 16]),
             false => (RTM_GETADDR, &[0; 8]),

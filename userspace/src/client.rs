@@ -332,6 +332,9 @@ impl Backend for Client {
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
         const NAME: &str = "subflow-create";
+        if subflows.is_empty() {
+            return Vec::new();
+        }
         let commands = subflows.iter();
         let commands: Vec<_> = commands
             .map(|subflow| Command::SubflowCreate(token, *subflow))

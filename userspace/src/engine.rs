@@ -6,12 +6,20 @@ use std::time::Duration;
 use crate::address::{self, AddressChange, LocalAddress};
 use crate::backend::{Backend, Input};
 use crate::controller::{Context, Controller};
+use crate::destination;
 use crate::error::Error;
 use crate::event::{Event, EventKind, EventSet, Token};
 use crate::journal::{Decision, Journal};
-use crate::message::Connection;
+use crate::message::{Address, Connection};
 use crate::table::Table;
 use crate::timer::Timers;
+
+/// The shortest time between two listings because events were lost; a listing that
+/// took long is followed by a longer one ([`SHARE`]).
+const REST: Duration = Duration::from_millis(200);
+/// At most this part of the time goes into such listings, whatever peers cause: one
+/// in so many.
+const SHARE: u32 = 5;
 
 /// A controller with the kernel that it acts on.
 ///
@@ -25,6 +33,9 @@ pub struct Engine<B, C> {
     journal: Journal,
     addresses: Vec<LocalAddress>,
     woken: bool,
+    /// When connections may be listed again, and whether they have to be.
+    rest_until: Duration,
+    lost: bool,
 }
 
 impl<B: Backend, C: Controller> Engine<B, C> {
@@ -38,6 +49,8 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             journal: Journal::default(),
             addresses: Vec::new(),
             woken: false,
+            rest_until: Duration::ZERO,
+            lost: false,
         }
     }
 
@@ -86,10 +99,15 @@ impl<B: Backend, C: Controller> Engine<B, C> {
     /// `until`, and acts on it; false if the backend says stop. For a program
     /// that does other things in between.
     pub fn step(&mut self, until: Option<Duration>) -> Result<bool, Error> {
-        let next = [self.timers.next(), until].into_iter().flatten().min();
-        match self.backend.wait(next)? {
+        let resync = self.lost.then_some(self.rest_until);
+        let next = [self.timers.next(), until, resync];
+        match self.backend.wait(next.into_iter().flatten().min())? {
             Input::Stop => return Ok(false),
             input => self.handle(input)?,
+        }
+        // Events that keep coming do not put it off.
+        if self.lost && self.backend.now() >= self.rest_until {
+            self.resync()?;
         }
         Ok(true)
     }
@@ -121,8 +139,10 @@ impl<B: Backend, C: Controller> Engine<B, C> {
             Input::Address(change) => self.address(change),
             Input::Time => self.fire(),
             Input::Lost => {
-                log::warn!("events were lost: listing the connections again");
-                self.resync()?;
+                self.lost = true;
+                if self.backend.now() >= self.rest_until {
+                    self.resync()?;
+                }
             }
             Input::Wake => self.woken = true,
             Input::Stop => {}
@@ -131,10 +151,15 @@ impl<B: Backend, C: Controller> Engine<B, C> {
     }
 
     fn event(&mut self, event: &Event) {
+        let token = event.token();
+        if let Event::AddressAnnounced { address, .. } = event {
+            if !destination::is_host(address.address) {
+                return self.refuse_address(token, address);
+            }
+        }
         if !self.table.apply(event) {
             return;
         }
-        let token = event.token();
         let over = match event {
             Event::Closed { .. } => self.table.close(token),
             _ => None,
@@ -174,6 +199,15 @@ impl<B: Backend, C: Controller> Engine<B, C> {
         }
     }
 
+    /// No policy hears of an address that nobody may contact.
+    fn refuse_address(&mut self, token: Token, address: &Address) {
+        if self.table.get(token).is_some() {
+            self.journal.at(EventKind::AddressAnnounced.word());
+            let why = format_args!("add_addr {address}: not an address to contact");
+            self.journal.write(self.backend.now(), token, why);
+        }
+    }
+
     fn address(&mut self, change: AddressChange) {
         match change {
             AddressChange::Up(address) if !self.addresses.contains(&address) => {
@@ -206,12 +240,18 @@ impl<B: Backend, C: Controller> Engine<B, C> {
 
     /// Tells the controller what it has missed.
     fn resync(&mut self) -> Result<(), Error> {
+        log::warn!("events were lost: listing the connections again");
+        self.lost = false;
+        let start = self.backend.now();
         let listed = self.backend.addresses()?;
         let changes: Vec<_> = address::changes(&self.addresses, &listed).collect();
         for change in changes {
             self.address(change);
         }
-        self.list_connections()
+        self.list_connections()?;
+        let end = self.backend.now();
+        self.rest_until = end + REST.max((end - start) * (SHARE - 1));
+        Ok(())
     }
 
     fn list_connections(&mut self) -> Result<(), Error> {

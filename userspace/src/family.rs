@@ -57,8 +57,8 @@ impl Family {
             .finish()
     }
 
-    /// Reads the answer.
-    pub(crate) fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
+    /// Reads what generic netlink tells of a family.
+    pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
         let mut family = Self::default();
         for attribute in attributes {
             let a = attribute?;

@@ -23,12 +23,14 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod allowance;
 mod backend;
 pub mod cgroup;
 mod client;
 pub mod command;
 pub mod config;
 pub mod controller;
+mod destination;
 mod engine;
 mod error;
 mod event;
@@ -48,7 +50,7 @@ mod table;
 mod timer;
 pub mod uapi;
 
-pub use address::{AddressChange, LocalAddress};
+pub use address::{AddressChange, Listing, LocalAddress};
 pub use backend::{Backend, Input};
 pub use client::Client;
 pub use controller::{Context, Controller};

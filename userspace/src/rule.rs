@@ -9,6 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
@@ -355,7 +356,27 @@ pub struct Prefix(IpNet);
 
 impl Prefix {
     fn contains(&self, end: SocketAddr) -> bool {
-        self.0.contains(&end.ip())
+        self.has(end.ip())
+    }
+
+    /// Whether an address is in it.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::text(text).ok_or_else(|| format!("`{text}`: expected {}", Self::EXPECTED))
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

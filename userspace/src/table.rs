@@ -6,7 +6,9 @@
 //! was news, and what is not is not told to the controller.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::allowance::Allowance;
 use crate::event::{AddressId, Event, SubflowId, Token};
 use crate::message::{Address, Connection, Owner, Subflow, TcpState};
 
@@ -16,6 +18,7 @@ struct Entry {
     established: bool,
     /// What the peer has announced: as many as there are IDs at most.
     remote_addresses: BTreeMap<AddressId, Address>,
+    allowance: Allowance,
 }
 
 /// The live connections by token.
@@ -109,6 +112,12 @@ impl Table {
             }
             Event::Closed { token, .. } => self.0.contains_key(&token),
         }
+    }
+
+    /// Whether one more subflow may be opened on a connection now; counts it.
+    pub fn allow(&mut self, token: Token, now: Duration) -> bool {
+        let entry = self.0.get_mut(&token);
+        entry.is_none_or(|entry| entry.allowance.take(now))
     }
 
     /// Takes in a subflow whose SYN has been sent.

@@ -19,6 +19,7 @@ mod malformed;
 mod module;
 mod namespaces;
 mod refusals;
+mod security;
 mod stats;
 mod tool;
 mod ynl;

@@ -27,10 +27,12 @@ use super::retry::{Random, Retry};
 use super::{Context, Controller, is_final, joined, ours, rto};
 use crate::address::LocalAddress;
 use crate::command::SubflowCreate;
+use crate::destination::is_private;
 use crate::error::{Errno, Error};
 use crate::event::{AddressId, EventKind, EventSet, SubflowId, Token};
 use crate::interface::Pattern;
 use crate::message::{Address, AddressIds, Connection, Subflow};
+use crate::rule::Prefix;
 use crate::span::Span;
 
 /// For a connection that is not established yet.
@@ -59,6 +61,10 @@ pub struct Options {
     /// Addresses announced by the peer to react to at most
     #[arg(long, value_name = "N", default_value_t = Self::default().max_announced)]
     pub max_announced: u16,
+    /// Open subflows only to announced addresses in these prefixes [default: all,
+    /// but none of a private network if the server is not in one]
+    #[arg(long, value_name = "PREFIX,..", value_delimiter = ',')]
+    pub peer_addresses: Vec<Prefix>,
     /// Try again this long after a reset
     #[arg(long, value_name = "TIME", default_value_t = Self::default().reset_delay)]
     pub reset_delay: Span,
@@ -89,6 +95,7 @@ impl Default for Options {
             max_subflows: 16,
             max_per_address: 8,
             max_announced: 8,
+            peer_addresses: Vec::new(),
             reset_delay: Span::ms(1000),
             timeout_delay: Span::ms(3000),
             unreachable_delay: Span::ms(5000),
@@ -201,7 +208,7 @@ impl Fullmesh {
         let first = !context.connection(token)?.deny_join_id0;
         let announced = context.remote_addresses(token);
         let announced = announced
-            .filter(|announced| may_contact(announced.address))
+            .filter(|announced| self.may_contact(context, server, announced.address))
             .map(|a| {
                 let port = a.port.unwrap_or(server.port());
                 (Some(a.id), SocketAddr::new(a.address, port))
@@ -213,6 +220,17 @@ impl Fullmesh {
             .into_iter()
             .chain(announced)
             .nth(n)
+    }
+
+    /// Whether an announced address may be contacted: not one of this host, and a server
+    /// outside must not lead into a private network.
+    fn may_contact(&self, context: &Context<'_>, server: SocketAddr, address: IpAddr) -> bool {
+        let mut ours = context.addresses().iter();
+        let allowed = match &self.options.peer_addresses[..] {
+            [] => !is_private(address) || is_private(server.ip()),
+            prefixes => prefixes.iter().any(|prefix| prefix.has(address)),
+        };
+        allowed && !ours.any(|local| local.address == address)
     }
 
     /// Opens the subflow of one pair, if it is missing and may be opened now.
@@ -375,6 +393,17 @@ impl Fullmesh {
         }
     }
 
+    /// Forgets the failures of what is no address of the server any more.
+    fn forget(&mut self, context: &Context<'_>, token: Token) {
+        let remotes: Vec<_> = (0..)
+            .map_while(|n| self.remote(context, token, n))
+            .collect();
+        if let Some(mesh) = self.meshes.get_mut(&token) {
+            let known = |remote| remotes.iter().any(|&(_, known)| known == remote);
+            mesh.failed.retain(|pair, _| known(pair.1));
+        }
+    }
+
     fn tokens(&self) -> Vec<Token> {
         self.meshes.keys().copied().collect()
     }
@@ -483,27 +512,16 @@ impl Controller for Fullmesh {
     }
 
     fn address_announced(&mut self, context: &mut Context<'_>, token: Token, address: &Address) {
-        if may_contact(address.address) {
-            if let Some(mesh) = self.meshes.get_mut(&token) {
-                mesh.failed.retain(|pair, _| pair.1.ip() != address.address);
-            }
-            self.mesh(context, token, "add_addr");
-        } else if self.meshes.contains_key(&token) {
-            context.explain(
-                token,
-                format_args!("add_addr {address}: not an address to contact"),
-            );
+        if let Some(mesh) = self.meshes.get_mut(&token) {
+            mesh.failed.retain(|pair, _| pair.1.ip() != address.address);
         }
+        // It may have taken the place of another.
+        self.forget(context, token);
+        self.mesh(context, token, "add_addr");
     }
 
     fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, _: AddressIds) {
-        let remotes: Vec<_> = (0..)
-            .map_while(|n| self.remote(context, token, n))
-            .collect();
-        if let Some(mesh) = self.meshes.get_mut(&token) {
-            let known = |remote| remotes.iter().any(|&(_, known)| known == remote);
-            mesh.failed.retain(|pair, _| known(pair.1));
-        }
+        self.forget(context, token);
     }
 
     fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
@@ -555,49 +573,4 @@ fn on(subflow: &Subflow, (local, remote): Pair) -> bool {
 
 fn holds(connection: &Connection, pair: Pair) -> bool {
     connection.subflows.iter().any(|s| on(s, pair))
-}
-
-/// Whether an address that a peer has announced may be contacted at all: a peer
-/// must not have this host talk to itself, to groups, or to a link that the
-/// address does not name.
-fn may_contact(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(a) => {
-            let [first, ..] = a.octets();
-            first != 0 && first < 224 && !a.is_loopback() && !a.is_link_local()
-        }
-        IpAddr::V6(a) => {
-            let link_local = a.segments()[0] & 0xffc0 == 0xfe80;
-            !(a.is_loopback() || a.is_unspecified() || a.is_multicast() || link_local)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn some_announced_addresses_are_not_contacted() {
-        for address in [
-            "127.0.0.1",
-            "127.9.9.9",
-            "0.0.0.0",
-            "0.1.2.3",
-            "224.0.0.1",
-            "255.255.255.255",
-            "169.254.1.1",
-            "240.0.0.1",
-            "::",
-            "::1",
-            "ff02::1",
-            "fe80::1",
-            "::ffff:127.0.0.1",
-        ] {
-            assert!(!may_contact(address.parse().unwrap()), "{address}");
-        }
-        for address in ["10.0.3.1", "192.0.2.1", "fd00::1", "2001:db8::1"] {
-            assert!(may_contact(address.parse().unwrap()), "{address}");
-        }
-    }
 }

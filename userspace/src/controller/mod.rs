@@ -203,12 +203,16 @@ impl<'a> Context<'a> {
         self.addresses
     }
 
-    /// Opens a subflow; it is in the table when this returns.
+    /// Opens a subflow; it is in the table when this returns. A connection may open 256
+    /// at once and one more each second: beyond that it is [`Error::Throttled`].
     pub fn subflow_create(
         &mut self,
         token: Token,
         subflow: &SubflowCreate,
     ) -> Result<Subflow, Error> {
+        if !self.table.allow(token, self.backend.now()) {
+            return Err(Error::Throttled("subflow-create"));
+        }
         let created = self.backend.subflow_create(token, subflow)?;
         self.table.add(token, created);
         Ok(created)
@@ -221,10 +225,18 @@ impl<'a> Context<'a> {
         token: Token,
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
-        let results = self.backend.subflow_create_all(token, subflows);
+        let now = self.backend.now();
+        let allowed = subflows.iter().take_while(|_| self.table.allow(token, now));
+        let (allowed, throttled) = subflows.split_at(allowed.count());
+        let mut results = self.backend.subflow_create_all(token, allowed);
         for created in results.iter().flatten() {
             self.table.add(token, *created);
         }
+        results.extend(
+            throttled
+                .iter()
+                .map(|_| Err(Error::Throttled("subflow-create"))),
+        );
         results
     }
 

@@ -52,6 +52,7 @@ impl Backend for Sim {
     }
 
     fn connections(&mut self) -> Result<Vec<Connection>, Error> {
+        self.listings += 1;
         Ok(self.connections.values().cloned().collect())
     }
 
@@ -102,7 +103,7 @@ impl Backend for Sim {
         let subflow = Subflow {
             id,
             local_address: local,
-            local_port: create.port().unwrap_or(40000 + id.0 as u16),
+            local_port: create.port().unwrap_or(40000 + (id.0 % 20000) as u16),
             remote_address: create.remote().ip(),
             remote_port: create.remote().port(),
             remote_id: create.remote_address_id().unwrap_or_default(),

@@ -49,6 +49,7 @@ pub struct Sim {
     announced: Vec<IpAddr>,
     paths: BTreeMap<IpAddr, Outcome>,
     commands: Vec<(Duration, Command)>,
+    listings: usize,
     count: u32,
     losing: bool,
     lost: bool,
@@ -71,6 +72,7 @@ impl Sim {
             announced: Vec::new(),
             paths: BTreeMap::new(),
             commands: Vec::new(),
+            listings: 0,
             count: 0,
             losing: false,
             lost: false,
@@ -277,6 +279,11 @@ impl Sim {
     /// The commands that came, refused ones too, and when.
     pub fn commands(&self) -> &[(Duration, Command)] {
         &self.commands
+    }
+
+    /// How often the connections were listed.
+    pub fn listings(&self) -> usize {
+        self.listings
     }
 
     fn next_id(&mut self) -> SubflowId {

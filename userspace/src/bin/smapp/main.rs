@@ -12,12 +12,14 @@ mod monitor;
 mod namespace;
 mod notify;
 mod output;
+mod privileges;
 mod run;
 mod signal;
 mod stats;
 mod status;
 mod subflow;
 mod why;
+mod words;
 
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;

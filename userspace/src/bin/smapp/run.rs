@@ -17,6 +17,7 @@ use smapp::{Client, Engine, Policy, sysctl};
 
 use crate::cli::Cli;
 use crate::notify::Manager;
+use crate::privileges;
 use crate::signal;
 use crate::why::Desk;
 
@@ -61,6 +62,7 @@ pub fn run(config: Option<&Path>, policy: Option<&Policy>, seed: Option<u64>) ->
     };
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let rules = source.rules()?;
+    privileges::drop_all_but_net_admin()?;
     let signals = signal::end_and_reload()?;
     let client = Client::connect()?;
     client.wake_on(&signals)?;

@@ -12,8 +12,9 @@ use smapp::command::{SubflowCreate, SubflowDestroy};
 use smapp::message::Subflow;
 use smapp::{Backend, Client, IfIndex, SubflowId, Token};
 
-use crate::cli::{self, Cli, Endpoint, RemoveWords, SubflowWords, Which};
+use crate::cli::{self, Cli};
 use crate::output;
+use crate::words::{Endpoint, RemoveWords, SubflowWords, Which};
 
 /// What `subflow add` answers.
 #[derive(Serialize)]
