@@ -9,6 +9,7 @@ pub mod attached;
 pub mod capture;
 pub mod ecmp;
 pub mod experiment;
+pub mod fuzz;
 pub mod kmsg;
 pub mod latency;
 pub mod minimal;

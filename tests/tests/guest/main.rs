@@ -13,6 +13,7 @@ mod errors;
 mod events;
 mod faults;
 mod fullmesh;
+mod fuzz;
 mod local_addresses;
 mod loss;
 mod malformed;
