@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+//! See `src/words.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| smapp_fuzz::words::run(data));
