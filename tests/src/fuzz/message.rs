@@ -359,13 +359,17 @@ impl Generator {
                     value: Value::Bytes(bytes),
                 }) => {
                     let kind = set.iter().find(|a| a.number == *number).map(|a| a.kind);
-                    let size = bytes.len();
                     let other = self.random.usize(..40);
                     bytes.resize(other, 0xa5);
+                    let right = match kind {
+                        Some(Kind::Flag) => Some(0),
+                        Some(Kind::U8) => Some(1),
+                        Some(Kind::Port) => Some(2),
+                        Some(Kind::U32) => Some(4),
+                        _ => None,
+                    };
                     match kind {
-                        Some(Kind::Flag | Kind::U8 | Kind::U32 | Kind::Port) if other != size => {
-                            Expected::Refusal
-                        }
+                        _ if right.is_some_and(|right| right != other) => Expected::Refusal,
                         Some(Kind::Address) if other != 4 && other != 16 => match other > 16 {
                             true => Expected::Refusal,
                             // Unless the command has no use for it.
