@@ -86,6 +86,12 @@ experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1
 
+fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each target)
+	@CARGO=$(CARGO) fuzz/run $(ARGS)
+
+fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)
+	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-14400} qemu/run --kernel $(KERNEL) $(BIN)/fuzz $(ARGS)
+
 bench: guest ## measure what the module costs, and the delay of a second subflow
 	@qemu/run --kernel $(KERNEL) $(BIN)/cost
 	@for shift in 0 1; do \
@@ -108,4 +114,4 @@ clean: ## remove what was built here (the caches stay)
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
 	test-runner test-guest test-races test-debug test-upstream test-experiments \
-	experiments lint bench hops clean
+	experiments lint fuzz fuzz-guest bench hops clean
