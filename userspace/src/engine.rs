@@ -122,6 +122,7 @@ impl<B: Backend, C: Controller> Engine<B, C> {
     pub fn attach(&mut self) -> Result<(), Error> {
         let always = [
             EventKind::Closed,
+            EventKind::SubflowClosed,
             EventKind::NewLocalAddress,
             EventKind::DelLocalAddress,
         ];

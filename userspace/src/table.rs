@@ -136,9 +136,11 @@ impl Table {
     /// connections in it that are not known at all.
     pub fn reconcile(&mut self, listed: Vec<Connection>) -> (Vec<Event>, Vec<Connection>) {
         let mut events = Vec::new();
+        let by_token: BTreeMap<_, _> = listed.iter().map(|c| (c.token, c)).collect();
         for known in self.iter() {
             let (token, server_side) = (known.token, known.server_side);
-            let Some(now) = listed.iter().find(|c| c.token == token) else {
+            let now = by_token.get(&token).filter(|now| is_same(known, now));
+            let Some(now) = now else {
                 events.push(Event::Closed { token, server_side });
                 continue;
             };
@@ -178,7 +180,9 @@ impl Table {
         }
         let mut unknown = Vec::new();
         for connection in listed {
-            let Some(entry) = self.0.get_mut(&connection.token) else {
+            let entry = self.0.get_mut(&connection.token);
+            let entry = entry.filter(|known| is_same(&known.connection, &connection));
+            let Some(entry) = entry else {
                 if !is_connecting(&connection) {
                     unknown.push(connection);
                 }
@@ -254,6 +258,13 @@ impl Entry {
             }
         }
     }
+}
+
+/// Whether two connections with one token are the same: the token of one that is over may
+/// come again, the cookie of its socket does not.
+fn is_same(known: &Connection, now: &Connection) -> bool {
+    let cookies = known.owner.cookie.zip(now.owner.cookie);
+    known.server_side == now.server_side && cookies.is_none_or(|(before, now)| before == now)
 }
 
 /// Whether a connection may still fail to come about: its end would not be told.

@@ -98,9 +98,26 @@ fn two_dead_paths_cost_no_subflow() {
     });
     sim.at(seconds(20.0), |sim| sim.loss(ip(WIFI), 0.0));
     let engine = run(sim);
-    assert_eq!(joined(&engine), [ip(WIFI)]);
-    assert!(closed(&engine, None).is_empty());
+    let kept = subflows(&engine);
+    assert!(kept.len() == 1 && kept[0].initial, "{kept:?}");
     assert_eq!(engine.backend().acked(TOKEN), 49 * 10_000);
+}
+
+#[test]
+fn a_backup_that_does_not_answer_makes_room_for_the_next() {
+    let mut sim = world(30.0);
+    sim.address_up(local("10.0.4.1"));
+    write_every_second(&mut sim, 10_000, 29);
+    sim.at(seconds(5.5), |sim| {
+        sim.loss(ip(WIFI), 1.0);
+        sim.loss(ip(LTE), 1.0);
+    });
+    let engine = run(sim);
+    assert_eq!(opened(&engine, LTE), [7.4]);
+    // After three SYNs, a second each.
+    assert_eq!(opened(&engine, "10.0.4.1"), [10.4]);
+    assert_eq!(joined(&engine), [ip("10.0.4.1")]);
+    assert_decision(&engine, "no answer to 3 SYNs");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use smapp::controller::limit::{self, Limit};
 use smapp::controller::ndiffports::{self, Ndiffports};
 use smapp::controller::refresh::{self, Refresh};
 use smapp::sim::{Outcome, Sim};
-use smapp::{Engine, Errno, SubflowId};
+use smapp::{Engine, Errno, SubflowId, Token};
 use world::*;
 
 fn refresh() -> Refresh {
@@ -50,7 +50,7 @@ fn refresh_ends_up_on_fast_ports() {
     assert!(ports.iter().all(|port| port % 5 == 0), "{ports:?}");
     assert_eq!(ports.len(), 5);
     assert_decision(&engine, "are alike, resting");
-    assert_eq!(engine.timers(), 0);
+    assert_eq!(engine.timers(), 1, "it looks again some time");
     let times = closed(&engine, None);
     let apart = times.windows(2).all(|t| t[1] - t[0] > 2.4);
     assert!(apart, "one every 2.5 s: {times:?}");
@@ -71,6 +71,23 @@ fn refresh_keeps_what_it_learned_about_ports() {
     let fast = subflows(&engine).into_iter().filter(|s| !s.initial);
     let fast: Vec<_> = fast.map(|s| s.local_port % 5).collect();
     assert_eq!(fast, [0; 4]);
+}
+
+#[test]
+fn refresh_goes_on_when_a_path_becomes_slow_later() {
+    let mut sim = world(600.0);
+    sim.at(seconds(1.0), |sim| sim.write(TOKEN, 10_000_000_000));
+    sim.at(seconds(200.0), |sim| {
+        sim.rate(|s| match s.local_port % 2 {
+            0 => 1_000_000,
+            _ => 100_000,
+        });
+    });
+    let engine = run(sim, refresh());
+    let ports = ports(&engine);
+    assert!(ports.iter().all(|port| port % 2 == 0), "{ports:?}");
+    let times = closed(&engine, None);
+    assert!(times.iter().all(|&t| t > 200.0), "{times:?}");
 }
 
 #[test]
@@ -164,10 +181,40 @@ fn limit_never_closes_the_last_subflow() {
     let options = limit::Options {
         subflows: 0,
         per_address: 0,
+        per_peer: Some(0),
     };
     let engine = run(server(&["10.0.9.1:1"]), Limit::new(options));
     assert_eq!(subflows(&engine).len(), 1);
     assert!(closed(&engine, Some(SubflowId(0))).is_empty());
+}
+
+#[test]
+fn limit_counts_a_peer_over_all_its_connections() {
+    let mut sim = server(&["10.0.9.1:1", "10.0.9.1:2", "10.0.8.1:3"]);
+    let other = Token(7);
+    let from = "10.0.9.1:5001";
+    connect(&mut sim, 1.5, connection(other, true), WIFI, from);
+    let joins = move |sim: &mut Sim, remote: &str| {
+        let local = format!("{WIFI}:80").parse().unwrap();
+        sim.peer_joins(other, local, remote.parse().unwrap());
+    };
+    // Three with 10.0.9.1 there are by now: the one at 2 s was too many.
+    sim.at(seconds(5.0), move |sim| joins(sim, "10.0.9.1:8"));
+    sim.at(seconds(6.0), move |sim| joins(sim, "10.0.8.1:9"));
+    sim.at(seconds(7.0), move |sim| sim.closed(TOKEN));
+    sim.at(seconds(8.0), move |sim| joins(sim, "10.0.9.1:10"));
+    let options = limit::Options {
+        subflows: 9,
+        per_address: 9,
+        per_peer: Some(3),
+    };
+    let engine = run(sim, Limit::new(options));
+    let kept = subflows(&engine);
+    let kept: Vec<_> = kept.iter().map(|s| s.remote().to_string()).collect();
+    assert_eq!(kept, ["10.0.9.1:5001", "10.0.8.1:9", "10.0.9.1:10"]);
+    assert_eq!(closed(&engine, None), [2.0, 5.0]);
+    let mut decisions = engine.decisions(other);
+    assert!(decisions.any(|d| d.text.contains("(per-peer)")));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! A connection uses one path at a time. When the retransmission timeout of its
 //! subflow exceeds a threshold, a subflow is opened on the best other path; once
 //! that has joined, the bad one is closed. So two dead paths cost no more than
-//! one, and a backup that does not answer costs nothing. From a backup the
+//! one, and a backup that does not answer costs nothing: it is given up after a few
+//! SYNs, and the next best is tried. From a backup the
 //! connection goes back after a while, in the same way; the while doubles as
 //! long as the better path does not hold.
 
@@ -28,6 +29,10 @@ use crate::span::Span;
 /// Keys of the timers.
 const RETRY: u32 = 0;
 const FAIL_BACK: u32 = 1;
+
+/// So many SYNs without an answer, at a second each, and a path is given up: the
+/// kernel would go on for more than a minute.
+const SYNS: u8 = 3;
 
 /// How the policy acts.
 #[derive(Clone, Debug, PartialEq, clap::Args, Deserialize)]
@@ -182,9 +187,11 @@ impl Backup {
                 .failed
                 .get(&local.address)
                 .is_some_and(|f| f.waits(now));
-            let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
-            let held = subflows.iter().any(|s| s.local_address == local.address);
-            if !held && !waits {
+            let held = subflow_on(context, token, local.address);
+            if local.address != guard.active && held.is_some_and(|s| joined(&s) && ours(&s)) {
+                return self.move_or_go(context, token, local, event);
+            }
+            if held.is_none() && !waits {
                 self.go(context, token, local, event);
                 if self.guards.get(&token).is_none_or(|g| g.moving.is_some()) {
                     return;
@@ -202,6 +209,22 @@ impl Backup {
             token,
             format_args!("{event}: no other path now, looking again in {seconds:.1} s"),
         );
+    }
+
+    /// Moves to the subflow that is on a path, or opens one there.
+    fn move_or_go(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        local: LocalAddress,
+        event: &str,
+    ) {
+        match subflow_on(context, token, local.address) {
+            Some(subflow) if joined(&subflow) => self.moved(context, token, &subflow),
+            // It is on its way, and was somebody else's idea.
+            Some(_) => {}
+            None => self.go(context, token, local, event),
+        }
     }
 
     /// Opens a subflow on a path.
@@ -292,7 +315,7 @@ impl Backup {
         let others = others.filter(|s| s.id != subflow.id && ours(s));
         for id in others.map(|s| s.id).collect::<Vec<_>>() {
             let new = subflow.id;
-            context.explain(token, format_args!("sub_estab id {new}: closing {id}"));
+            context.explain(token, format_args!("subflow {new} works: closing {id}"));
             if let Err(error) = context.subflow_destroy(token, id) {
                 log::warn!("{token} id {id}: {error}");
             }
@@ -302,6 +325,12 @@ impl Backup {
             false => context.cancel(token, FAIL_BACK),
         }
     }
+}
+
+/// The subflow from a local address.
+fn subflow_on(context: &Context<'_>, token: Token, local: IpAddr) -> Option<Subflow> {
+    let mut subflows = context.connection(token)?.subflows.iter();
+    subflows.find(|s| s.local_address == local).copied()
 }
 
 impl Controller for Backup {
@@ -332,6 +361,17 @@ impl Controller for Backup {
             return;
         };
         let (rto, id) = (rto(subflow), subflow.id);
+        if guard.moving == Some(id) && subflow.retransmits >= Some(SYNS) {
+            // What follows is decided when it has closed.
+            context.explain(
+                token,
+                format_args!("timeout id {id}: no answer to {SYNS} SYNs: closing it"),
+            );
+            if let Err(error) = context.subflow_destroy(token, id) {
+                log::warn!("{token} id {id}: {error}");
+            }
+            return;
+        }
         let active = subflow.local_address == guard.active && guard.moving.is_none();
         if !active || rto <= self.options.rto.0 {
             return;
@@ -417,9 +457,11 @@ impl Controller for Backup {
             RETRY => {}
             _ => {
                 if let Some(local) = self.better(context, token) {
-                    self.go(context, token, local, "time to go back");
+                    self.move_or_go(context, token, local, "time to go back");
                     let guard = self.guards.get(&token);
-                    if guard.is_some_and(|guard| guard.moving.is_none()) {
+                    if guard.is_some_and(|guard| guard.moving.is_none())
+                        && self.better(context, token).is_some()
+                    {
                         self.plan_fail_back(context, token);
                     }
                 }

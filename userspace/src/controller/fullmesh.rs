@@ -334,6 +334,32 @@ impl Fullmesh {
         );
     }
 
+    /// Closes the subflows from local addresses that are gone, if one works that is not:
+    /// the kernel ends a connection that has been without a subflow for a minute.
+    fn close_stranded(&self, context: &mut Context<'_>, token: Token, event: &str) {
+        let usable = context.addresses();
+        let is_stranded = |s: &&Subflow| usable.iter().all(|a| a.address != s.local_address);
+        let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
+        if !self.meshes.contains_key(&token)
+            || !subflows.iter().any(|s| joined(s) && !is_stranded(&s))
+        {
+            return;
+        }
+        let stranded = subflows.iter().filter(is_stranded);
+        for (id, address) in stranded
+            .map(|s| (s.id, s.local_address))
+            .collect::<Vec<_>>()
+        {
+            context.explain(
+                token,
+                format_args!("{event}: {address} is gone: closing subflow {id}"),
+            );
+            if let Err(error) = context.subflow_destroy(token, id) {
+                log::warn!("{token} id {id}: {error}");
+            }
+        }
+    }
+
     /// Sets the timer of a connection for the pair whose time comes first.
     fn wake(&self, context: &mut Context<'_>, token: Token) {
         let now = context.now();
@@ -453,6 +479,7 @@ impl Controller for Fullmesh {
                 log::warn!("{token} id {id}: {error}");
             }
         }
+        self.close_stranded(context, token, "sub_estab");
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
@@ -546,18 +573,7 @@ impl Controller for Fullmesh {
             if let Some(mesh) = self.meshes.get_mut(&token) {
                 mesh.failed.retain(|pair, _| pair.0 != gone.address);
             }
-            let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
-            let from_there = subflows.iter().filter(|s| s.local_address == gone.address);
-            for id in from_there.map(|s| s.id).collect::<Vec<_>>() {
-                let address = gone.address;
-                context.explain(
-                    token,
-                    format_args!("del_local_addr {address}: closing subflow {id}"),
-                );
-                if let Err(error) = context.subflow_destroy(token, id) {
-                    log::warn!("{token} id {id}: {error}");
-                }
-            }
+            self.close_stranded(context, token, "del_local_addr");
         }
     }
 

@@ -3,14 +3,17 @@
 //! and for an address of the peer (section 3 of the paper).
 //!
 //! A subflow that joins beyond a limit is closed with a reset; those that were
-//! there stay.
+//! there stay, and so does the last one of a connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use super::{Context, Controller, joined};
 use crate::command::SubflowDestroy;
 use crate::event::{EventKind, EventSet, SubflowId, Token};
-use crate::message::Subflow;
+use crate::message::{Connection, Subflow};
 
 /// How the policy acts.
 #[derive(Clone, Debug, PartialEq, clap::Args, Deserialize)]
@@ -22,6 +25,10 @@ pub struct Options {
     /// Subflows of a connection with one address of the peer at most
     #[arg(long, value_name = "N", default_value_t = Self::default().per_address)]
     pub per_address: u16,
+    /// Subflows of all connections together with one address of a peer at most
+    /// [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub per_peer: Option<u32>,
 }
 
 impl Default for Options {
@@ -29,20 +36,40 @@ impl Default for Options {
         Self {
             subflows: 4,
             per_address: 2,
+            per_peer: None,
         }
     }
 }
 
-/// The policy; it keeps nothing.
+/// The policy and the subflows that have joined.
 #[derive(Debug)]
 pub struct Limit {
     options: Options,
+    peers: BTreeMap<IpAddr, BTreeSet<(Token, SubflowId)>>,
 }
 
 impl Limit {
     /// The policy.
     pub fn new(options: Options) -> Self {
-        Self { options }
+        Self {
+            options,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    /// Counts a subflow to its peer.
+    fn add(&mut self, token: Token, subflow: &Subflow) {
+        let with_peer = self.peers.entry(subflow.remote_address).or_default();
+        with_peer.insert((token, subflow.id));
+    }
+
+    fn remove(&mut self, token: Token, subflow: &Subflow) {
+        if let Some(with_peer) = self.peers.get_mut(&subflow.remote_address) {
+            with_peer.remove(&(token, subflow.id));
+            if with_peer.is_empty() {
+                self.peers.remove(&subflow.remote_address);
+            }
+        }
     }
 
     /// Closes a subflow if the older ones are as many as there may be.
@@ -53,6 +80,7 @@ impl Limit {
         let Some(address) = connection.subflow(id).map(|s| s.remote_address) else {
             return;
         };
+        let with_peer = self.peers.get(&address).map_or(0, BTreeSet::len);
         let older = connection.subflows.iter();
         let older = older.filter(|s| joined(s) && s.id < id);
         let same = older.clone().filter(|s| s.remote_address == address);
@@ -62,6 +90,9 @@ impl Limit {
             _ if all == 0 => return,
             Options { subflows, .. } if all >= subflows.into() => "subflows",
             Options { per_address, .. } if same >= per_address.into() => "per-address",
+            Options {
+                per_peer: Some(n), ..
+            } if with_peer > n as usize => "per-peer",
             _ => return,
         };
         context.explain(
@@ -87,13 +118,33 @@ impl Controller for Limit {
     }
 
     fn attached(&mut self, context: &mut Context<'_>, token: Token) {
-        let subflows = context.connection(token).map_or(&[][..], |c| &c.subflows);
-        for id in subflows.iter().map(|s| s.id).collect::<Vec<_>>() {
-            self.check(context, token, id);
+        let Some(connection) = context.connection(token).filter(|c| c.server_side) else {
+            return;
+        };
+        for subflow in connection.subflows.clone().iter().filter(|s| joined(s)) {
+            self.add(token, subflow);
+            self.check(context, token, subflow.id);
+        }
+    }
+
+    fn established(&mut self, context: &mut Context<'_>, token: Token) {
+        self.attached(context, token);
+    }
+
+    fn closed(&mut self, _: &mut Context<'_>, connection: &Connection) {
+        for subflow in &connection.subflows {
+            self.remove(connection.token, subflow);
         }
     }
 
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        self.check(context, token, subflow.id);
+        if context.connection(token).is_some_and(|c| c.server_side) {
+            self.add(token, subflow);
+            self.check(context, token, subflow.id);
+        }
+    }
+
+    fn subflow_closed(&mut self, _: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        self.remove(token, subflow);
     }
 }

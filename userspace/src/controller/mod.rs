@@ -34,8 +34,8 @@ pub(crate) use retry::Random;
 /// a callback tells. Callbacks do nothing unless they are implemented.
 #[allow(unused_variables)]
 pub trait Controller {
-    /// The events to register for. `closed` always comes too: without it the
-    /// table would only grow.
+    /// The events to register for. `closed` and `sub_closed` always come too:
+    /// without them the table would only grow.
     fn events(&self) -> EventSet;
 
     /// A connection was there before the controller, or its events were lost.

@@ -5,8 +5,8 @@
 //!
 //! Where a network spreads flows by their ports over paths of different speed
 //! or load, this finds ports that lead over good ones. It looks at the rates at
-//! which TCP paces the subflows, and rests once they are alike. What it learns
-//! about ports serves the next connections to the same server.
+//! which TCP paces the subflows, and rests while they are alike, looking ever more
+//! seldom. What it learns about ports serves the next connections to the same server.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +24,9 @@ use crate::span::Span;
 /// Keys of the timers.
 const FILL: u32 = 0;
 const COMPARE: u32 = 1;
+
+/// Subflows that are alike are compared half as often each time, down to a 16th.
+const LONGEST_REST: u32 = 4;
 
 /// Where the kernel takes its ports from, unless `ip_local_port_range` says otherwise.
 const PORTS: std::ops::Range<u16> = 32768..61000;
@@ -44,7 +47,7 @@ pub struct Options {
     /// Compare them this often
     #[arg(long, value_name = "TIME", default_value_t = Self::default().interval)]
     pub interval: Span,
-    /// Rest once the slowest is slower than the fastest by this part at most, 0 to 1
+    /// Replace none while the slowest is slower than the fastest by this part at most, 0 to 1
     #[arg(long, value_name = "PART", default_value_t = Self::default().tolerance)]
     pub tolerance: f64,
     /// Open a subflow that was lost again after this
@@ -88,6 +91,8 @@ struct Bundle {
     dropped: Option<SubflowId>,
     /// Bytes acknowledged when the subflows were compared last.
     acked: u64,
+    /// How many times in a row they were alike.
+    alike: u32,
 }
 
 /// What is known about the ports of a pair, newest last.
@@ -130,6 +135,7 @@ impl Refresh {
                 retry: Retry::default(),
                 dropped: None,
                 acked: 0,
+                alike: 0,
             };
             self.bundles.insert(token, bundle);
             self.fill(context, token, "established");
@@ -236,10 +242,13 @@ impl Refresh {
         if slow as f64 >= fast as f64 * (1.0 - self.options.tolerance) {
             let subflows = connection.subflows.iter().filter(|s| bundle.has(s));
             subflows.for_each(|s| learn(&mut ports.fast, s.local_port));
-            context.cancel(token, COMPARE);
+            bundle.alike = (bundle.alike + 1).min(LONGEST_REST);
+            let rest = self.options.interval.0 * (1 << bundle.alike);
+            context.timer(token, rest, COMPARE);
             let text = format_args!("compared: {slow} to {fast} B/s are alike, resting");
             return context.explain(token, text);
         }
+        bundle.alike = 0;
         learn(&mut ports.slow, port);
         ports.fast.retain(|&other| other != port);
         bundle.dropped = Some(id);
@@ -298,6 +307,7 @@ impl Controller for Refresh {
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, _: &Subflow) {
         if let Some(bundle) = self.bundles.get_mut(&token) {
             bundle.retry = Retry::default();
+            bundle.alike = 0;
             context.timer(token, self.options.interval.0, COMPARE);
         }
     }

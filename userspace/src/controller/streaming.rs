@@ -349,6 +349,12 @@ impl Controller for Streaming {
         }
     }
 
+    fn address_down(&mut self, _: &mut Context<'_>, gone: LocalAddress) {
+        for stream in self.streams.values_mut() {
+            stream.failed.remove(&gone.address);
+        }
+    }
+
     fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {
         match key {
             START => self.start(context, token),

@@ -88,12 +88,7 @@ impl Backend for Sim {
                 });
             }
             Some(Outcome::Joins(after)) => self.at(self.now + after, move |s| s.join(token, id)),
-            // No answer to the first SYNs, then it gives up.
-            None if self.lost_on(local) => {
-                self.at(self.now + Duration::from_secs(7), move |sim| {
-                    sim.remove(token, id, Errno::ETIMEDOUT);
-                });
-            }
+            None if self.lost_on(local) => self.syn_lost(token, id, 0),
             None => {
                 self.at(self.now + Duration::from_millis(10), move |sim| {
                     sim.join(token, id)
@@ -122,11 +117,17 @@ impl Backend for Sim {
         let command = Command::SubflowDestroy(token, *destroy);
         self.commands.push((self.now, command));
         let connection = self.connections.get(&token);
-        let found = connection.and_then(|c| c.subflows.iter().find(|s| destroy.is(s)));
-        match found.map(|s| s.id) {
-            Some(id) if self.remove(token, id, Errno(0)) => Ok(()),
-            _ => Err(refused(&command, Errno::ESRCH)),
+        let subflows = connection.map_or(&[][..], |c| &c.subflows);
+        let Some(found) = subflows.iter().find(|s| destroy.is(s)).copied() else {
+            return Err(refused(&command, Errno::ESRCH));
+        };
+        let joined = |s: &&Subflow| s.state == Some(TcpState::ESTABLISHED);
+        let left = subflows.iter().filter(joined).any(|s| s.id != found.id);
+        if joined(&&found) && !left && self.is_quiet() {
+            self.cut_off += 1;
         }
+        self.remove(token, found.id, Errno(0));
+        Ok(())
     }
 
     fn subflow_set_backup(

@@ -53,6 +53,7 @@ pub struct Sim {
     count: u32,
     losing: bool,
     lost: bool,
+    cut_off: usize,
     transfer: transfer::Transfer,
     random: Random,
 }
@@ -76,6 +77,7 @@ impl Sim {
             count: 0,
             losing: false,
             lost: false,
+            cut_off: 0,
             transfer: transfer::Transfer::default(),
             random: Random::new(1),
         }
@@ -274,6 +276,27 @@ impl Sim {
     /// The live connections.
     pub fn live(&self) -> impl Iterator<Item = &Connection> {
         self.connections.values()
+    }
+
+    /// How often a command closed the last subflow of a connection that had joined, with
+    /// nothing left to be told of it.
+    pub fn cut_off(&self) -> usize {
+        self.cut_off
+    }
+
+    /// Whether the host has an address.
+    pub fn has_address(&self, address: LocalAddress) -> bool {
+        self.addresses.contains(&address)
+    }
+
+    /// Whether both hosts of a connection have confirmed Multipath TCP.
+    pub fn is_established(&self, token: Token) -> bool {
+        self.established.contains(&token)
+    }
+
+    /// Whether nothing waits to be told, nor was lost.
+    pub fn is_quiet(&self) -> bool {
+        self.inputs.is_empty() && !self.lost
     }
 
     /// The commands that came, refused ones too, and when.

@@ -21,6 +21,9 @@ const SHORTEST_RTO: Duration = Duration::from_millis(200);
 const LONGEST_RTO: Duration = Duration::from_secs(120);
 /// As `net.ipv4.tcp_retries2`.
 const RETRIES: u8 = 15;
+/// As `net.ipv4.tcp_syn_linear_timeouts`, and in all with `net.ipv4.tcp_syn_retries`.
+const LINEAR_SYNS: u8 = 4;
+const SYNS: u8 = LINEAR_SYNS + 6;
 /// Bytes per second of a subflow.
 const RATE: u64 = 1_000_000;
 
@@ -149,6 +152,31 @@ impl Sim {
     pub(super) fn lost_on(&mut self, local: IpAddr) -> bool {
         let part = self.transfer.loss.get(&local).copied().unwrap_or(0.0);
         part > 0.0 && self.random.fraction() < part
+    }
+
+    /// The SYN of a subflow was lost, after `timeouts` of its timer: the next one may
+    /// get through.
+    pub(super) fn syn_lost(&mut self, token: Token, id: SubflowId, timeouts: u8) {
+        let rto = Duration::from_secs(1 << timeouts.saturating_sub(LINEAR_SYNS));
+        if timeouts > 0 {
+            self.told_timeout(token, id, timeouts, rto);
+        }
+        self.at(self.now + rto, move |sim| {
+            let connection = sim.connections.get(&token);
+            let Some(local) = connection
+                .and_then(|c| c.subflow(id))
+                .map(|s| s.local_address)
+            else {
+                return;
+            };
+            match sim.lost_on(local) {
+                false => sim.join(token, id),
+                true if timeouts + 1 == SYNS => {
+                    sim.remove(token, id, Errno::ETIMEDOUT);
+                }
+                true => sim.syn_lost(token, id, timeouts + 1),
+            }
+        });
     }
 
     fn step(&mut self, token: Token) {

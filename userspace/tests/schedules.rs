@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: GPL-2.0
+//! All policies in the simulated kernel, under schedules that proptest makes up: whatever
+//! happens, these hold.
+//!
+//! - The engine's table equals the kernel's whenever no event is under way.
+//! - No two subflows on one pair of addresses, unless the policy is for that.
+//! - The limits of the options are kept.
+//! - A policy never closes the last subflow of a connection that works.
+//! - A path that fails is tried ever more seldom.
+//! - When the connections are over no timer is left.
+
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use smapp::command::Command;
+use smapp::controller::{Controller, Dispatch};
+use smapp::message::{Address, Connection, Subflow};
+use smapp::rule::Rule;
+use smapp::sim::{Outcome, Sim};
+use smapp::{AddressId, Engine, Errno, Policy, Token};
+use world::{ip, local, seconds};
+
+/// The client's addresses: three of IPv4, two of IPv6.
+const LOCALS: [&str; 5] = ["10.0.1.1", "10.0.2.1", "10.0.4.1", "fd00:1::1", "fd00:2::1"];
+const CONNECTIONS: u32 = 8;
+/// The schedule is over, nothing is broken any more.
+const CALM: f64 = 60.0;
+/// The connections are closed, and the world ends long after.
+const CLOSED: f64 = 400.0;
+const END: f64 = 2000.0;
+/// More than any good run takes: a policy that turns in circles ends here.
+const STEPS: usize = 50_000;
+
+/// What can happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    Open {
+        token: u32,
+        server_side: bool,
+        v6: bool,
+    },
+    Close(u32),
+    Write(u32, u64),
+    /// The part of what is sent from an address that is lost.
+    Loss(usize, f64),
+    /// How fast subflows from an address are.
+    Outcome(usize, Option<Outcome>),
+    SubflowClosed(u32, usize, Errno),
+    /// A reset with a reason of RFC 8684.
+    Reset(u32, usize, u8, bool),
+    /// A NAT forgets, and says so or not.
+    Forget(usize, bool),
+    Down(usize),
+    Up(usize),
+    Announce(u32, u8),
+    Withdraw(u32, u8),
+    /// The peer opens a subflow, to a connection that this host has accepted.
+    PeerJoins(u32, u8),
+    Priority(u32, usize, bool),
+    LoseEvents(bool),
+}
+
+fn errno() -> impl Strategy<Value = Errno> {
+    prop::sample::select(vec![
+        Errno(0),
+        Errno::ECONNRESET,
+        Errno::ECONNREFUSED,
+        Errno::ETIMEDOUT,
+        Errno::EHOSTUNREACH,
+        Errno::ENETUNREACH,
+        Errno::EPIPE,
+    ])
+}
+
+fn refusal() -> impl Strategy<Value = Errno> {
+    prop::sample::select(vec![
+        Errno::ENETUNREACH,
+        Errno::EADDRNOTAVAIL,
+        Errno::EADDRINUSE,
+        Errno::ENOSPC,
+        Errno::ENOTCONN,
+        Errno::ENOBUFS,
+        Errno::EINVAL,
+    ])
+}
+
+fn outcome() -> impl Strategy<Value = Option<Outcome>> {
+    let after = || (0u64..3000).prop_map(Duration::from_millis);
+    prop_oneof![
+        Just(None),
+        after().prop_map(|after| Some(Outcome::Joins(after))),
+        (errno(), after()).prop_map(|(errno, after)| Some(Outcome::Fails(errno, after))),
+        // Before the command returns, so to say.
+        errno().prop_map(|errno| Some(Outcome::Fails(errno, Duration::ZERO))),
+        refusal().prop_map(|errno| Some(Outcome::Refused(errno))),
+    ]
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    use Happening::*;
+    let (token, at) = (|| 0..CONNECTIONS, || 0..LOCALS.len());
+    let yes = any::<bool>;
+    prop_oneof![
+        4 => (token(), prop::bool::weighted(0.2), yes())
+            .prop_map(|(token, server_side, v6)| Open { token, server_side, v6 }),
+        1 => token().prop_map(Close),
+        4 => (token(), 1u64..1_000_000).prop_map(|(token, bytes)| Write(token, bytes)),
+        3 => (at(), prop::sample::select(vec![0.0, 0.3, 1.0])).prop_map(|(a, part)| Loss(a, part)),
+        2 => (at(), outcome()).prop_map(|(a, outcome)| Outcome(a, outcome)),
+        2 => (token(), at(), errno()).prop_map(|(t, a, errno)| SubflowClosed(t, a, errno)),
+        1 => (token(), at(), 0u8..8, yes()).prop_map(|(t, a, why, soon)| Reset(t, a, why, soon)),
+        2 => (at(), yes()).prop_map(|(a, reset)| Forget(a, reset)),
+        2 => at().prop_map(Down),
+        2 => at().prop_map(Up),
+        1 => (token(), 1u8..6).prop_map(|(t, id)| Announce(t, id)),
+        1 => (token(), 1u8..6).prop_map(|(t, id)| Withdraw(t, id)),
+        2 => (token(), 0u8..3).prop_map(|(t, host)| PeerJoins(t, host)),
+        1 => (token(), at(), yes()).prop_map(|(t, a, backup)| Priority(t, a, backup)),
+        1 => yes().prop_map(LoseEvents),
+    ]
+}
+
+fn schedule() -> impl Strategy<Value = Vec<(f64, Happening)>> {
+    let when = (0u32..(CALM as u32 * 20)).prop_map(|step| f64::from(step) / 20.0);
+    prop::collection::vec((when, happening()), 1..60)
+}
+
+/// What a policy promises about the subflows of one connection of a client.
+#[derive(Clone, Copy, Debug)]
+struct Promise {
+    /// On one pair of addresses.
+    pair: usize,
+    /// In all, and from one address.
+    all: usize,
+    address: usize,
+}
+
+/// A policy from JSON, with what it promises.
+fn policies() -> impl Strategy<Value = (Policy, Promise)> {
+    let promise = |pair, all, address| Promise { pair, all, address };
+    let each = [
+        // Replacing is the one case in which fullmesh is asked for a second on a pair.
+        (
+            r#"{"fullmesh": {"replace-after": "1h"}}"#,
+            promise(1, 16, 8),
+        ),
+        (
+            r#"{"fullmesh": {"max-subflows": 3, "max-per-address": 2, "replace-after": "1h"}}"#,
+            promise(1, 3, 2),
+        ),
+        (
+            r#"{"fullmesh": {"replace-after": "1s"}}"#,
+            promise(2, 32, 16),
+        ),
+        (r#"{"backup": {}}"#, promise(1, 5, 1)),
+        (
+            r#"{"backup": {"backups": ["eth*", "wwan*"], "fail-back": "2s"}}"#,
+            promise(1, 5, 1),
+        ),
+        (r#"{"streaming": {}}"#, promise(1, 5, 1)),
+        (
+            r#"{"refresh": {"subflows": 4, "tolerance": 0.0}}"#,
+            promise(4, 4, 4),
+        ),
+        (r#"{"ndiffports": {"subflows": 3}}"#, promise(3, 3, 3)),
+        (
+            r#"{"limit": {"subflows": 3, "per-address": 2}}"#,
+            promise(1, 1, 1),
+        ),
+    ];
+    let read = |(json, promise): (&str, Promise)| {
+        let policy: Policy = serde_json::from_str(json).expect("a policy");
+        (policy, promise)
+    };
+    prop::sample::select(each.map(read).to_vec())
+}
+
+fn open(sim: &mut Sim, token: u32, server_side: bool, v6: bool) {
+    let token = Token(token);
+    if sim.live().any(|c| c.token == token) {
+        return;
+    }
+    let (from, to) = match v6 {
+        true => ("fd00:1::1", "[fd00:3::1]:80"),
+        false => ("10.0.1.1", "10.0.3.1:80"),
+    };
+    let (from, to): (_, SocketAddr) = (SocketAddr::new(ip(from), 33000), to.parse().unwrap());
+    // As of a socket in the kernel, unlike any other.
+    let now = smapp::Backend::now(sim);
+    let mut connection = world::connection(token, server_side);
+    connection.owner.cookie = Some(now.as_nanos() as u64);
+    sim.created(connection, from, to);
+    sim.at(now + Duration::from_millis(20), move |sim| {
+        sim.established(token)
+    });
+}
+
+fn announced(id: u8) -> Address {
+    let address = match id % 2 {
+        0 => IpAddr::from([10, 0, 5, id]),
+        _ => format!("fd00:5::{id}").parse().unwrap(),
+    };
+    Address {
+        id: AddressId(id),
+        address,
+        port: None,
+    }
+}
+
+fn happen(sim: &mut Sim, happening: Happening) {
+    use Happening::*;
+    match happening {
+        Open {
+            token,
+            server_side,
+            v6,
+        } => open(sim, token, server_side, v6),
+        Close(token) => sim.closed(Token(token)),
+        Write(token, bytes) => sim.write(Token(token), bytes),
+        Loss(at, part) => sim.loss(ip(LOCALS[at]), part),
+        Outcome(at, outcome) => set_path(sim, at, outcome),
+        SubflowClosed(token, at, errno) => {
+            sim.subflow_closed(Token(token), ip(LOCALS[at]), errno);
+        }
+        Reset(token, at, reason, transient) => {
+            sim.subflow_reset(Token(token), ip(LOCALS[at]), reason, transient);
+        }
+        Forget(at, true) => sim.forget(ip(LOCALS[at])),
+        Forget(at, false) => sim.forget_silently(ip(LOCALS[at])),
+        Down(at) => sim.address_down(local(LOCALS[at])),
+        Up(at) => {
+            let address = local(LOCALS[at]);
+            if !sim.has_address(address) {
+                sim.address_up(address);
+            }
+        }
+        Announce(token, id) => sim.address_announced(Token(token), announced(id)),
+        Withdraw(token, id) => {
+            let ids = [AddressId(id)].into_iter().collect();
+            sim.addresses_withdrawn(Token(token), ids);
+        }
+        PeerJoins(token, host) => {
+            let accepted = sim.live().any(|c| c.token == Token(token) && c.server_side);
+            if accepted {
+                let to = SocketAddr::new(ip(LOCALS[0]), 80);
+                let from = SocketAddr::new([10, 0, 6, host].into(), 40000);
+                sim.peer_joins(Token(token), to, from);
+            }
+        }
+        Priority(token, at, backup) => {
+            sim.subflow_priority(Token(token), ip(LOCALS[at]), backup);
+        }
+        LoseEvents(losing) => sim.lose_events(losing),
+    }
+}
+
+/// No outcome: as paths are by themselves.
+fn set_path(sim: &mut Sim, at: usize, outcome: Option<Outcome>) {
+    let plain = Outcome::Joins(Duration::from_millis(10));
+    sim.path(ip(LOCALS[at]), outcome.unwrap_or(plain));
+}
+
+/// The world of a schedule.
+fn build(schedule: &[(f64, Happening)]) -> Sim {
+    let mut sim = Sim::new(seconds(END));
+    LOCALS.iter().for_each(|text| sim.address_up(local(text)));
+    // A token is random: it does not come again.
+    let mut used = BTreeSet::new();
+    let mut schedule = schedule.to_vec();
+    schedule.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for (time, happening) in schedule {
+        if let Happening::Open { token, .. } = happening {
+            if !used.insert(token) {
+                continue;
+            }
+        }
+        sim.at(seconds(time), move |sim| happen(sim, happening));
+    }
+    sim.at(seconds(CALM), |sim| {
+        sim.lose_events(false);
+        for at in 0..LOCALS.len() {
+            sim.loss(ip(LOCALS[at]), 0.0);
+            set_path(sim, at, None);
+            happen(sim, Happening::Up(at));
+        }
+    });
+    sim.at(seconds(CLOSED), |sim| {
+        (0..CONNECTIONS).for_each(|token| sim.closed(Token(token)));
+    });
+    sim
+}
+
+fn count<K: Ord>(keys: impl Iterator<Item = K>) -> usize {
+    let mut counts = BTreeMap::<K, usize>::new();
+    keys.for_each(|key| *counts.entry(key).or_default() += 1);
+    counts.into_values().max().unwrap_or(0)
+}
+
+/// Asserts what a policy promises about a connection.
+fn keeps(connection: &Connection, promise: Promise) -> Result<(), TestCaseError> {
+    if connection.server_side {
+        return Ok(());
+    }
+    let subflows = &connection.subflows;
+    let pair = count(subflows.iter().map(|s| (s.local_address, s.remote())));
+    let address = count(subflows.iter().map(|s| s.local_address));
+    prop_assert!(pair <= promise.pair, "{pair} on one pair: {connection:#?}");
+    prop_assert!(
+        address <= promise.address,
+        "{address} from one address: {connection:#?}"
+    );
+    prop_assert!(
+        subflows.len() <= promise.all,
+        "too many subflows: {connection:#?}"
+    );
+    Ok(())
+}
+
+fn run<C: Controller>(
+    sim: Sim,
+    controller: C,
+    promise: Promise,
+) -> Result<Engine<Sim, C>, TestCaseError> {
+    let mut engine = Engine::new(sim, controller);
+    engine.attach().unwrap();
+    let mut steps = 0;
+    loop {
+        let goes_on = engine.step(None).unwrap();
+        steps += 1;
+        prop_assert!(
+            steps < STEPS,
+            "no end: {} commands",
+            engine.backend().commands().len()
+        );
+        let sim = engine.backend();
+        for connection in sim.live() {
+            keeps(connection, promise)?;
+        }
+        prop_assert_eq!(sim.cut_off(), 0, "the last subflow that works was closed");
+        if sim.is_quiet() {
+            equals(&engine)?;
+        }
+        if !goes_on {
+            return Ok(engine);
+        }
+    }
+}
+
+/// Asserts that the engine knows what is true. It may not know of connections that are
+/// not established: few policies register for `created`.
+fn equals<C: Controller>(engine: &Engine<Sim, C>) -> Result<(), TestCaseError> {
+    let sim = engine.backend();
+    let known: BTreeMap<_, _> = engine.connections().map(|c| (c.token, bare(c))).collect();
+    let live = sim.live().map(|c| (c.token, bare(c)));
+    let live = live.filter(|(t, _)| sim.is_established(*t) || known.contains_key(t));
+    let live: BTreeMap<_, _> = live.collect();
+    prop_assert_eq!(known, live);
+    Ok(())
+}
+
+/// A connection without what changes unheard.
+fn bare(connection: &Connection) -> (bool, Vec<Subflow>) {
+    let plain = |s: &Subflow| Subflow {
+        rto: None,
+        backoff: None,
+        retransmits: None,
+        reset_reason: None,
+        reset_transient: false,
+        // No policy registers for it.
+        backup_peer: false,
+        ..*s
+    };
+    let subflows = connection.subflows.iter().map(plain);
+    (connection.server_side, subflows.collect())
+}
+
+/// The most subflows that were asked for on one pair within `window`.
+fn busiest(sim: &Sim, window: Duration) -> usize {
+    let mut asked = BTreeMap::<_, Vec<Duration>>::new();
+    for (time, command) in sim.commands() {
+        if let Command::SubflowCreate(token, create) = command {
+            let pair = (*token, create.local_address(), create.remote());
+            asked.entry(pair).or_default().push(*time);
+        }
+    }
+    let most = |times: Vec<Duration>| {
+        let within = |i: usize| {
+            times[i..]
+                .iter()
+                .take_while(|t| **t < times[i] + window)
+                .count()
+        };
+        (0..times.len()).map(within).max().unwrap_or(0)
+    };
+    asked.into_values().map(most).max().unwrap_or(0)
+}
+
+/// A failure is to be told in full, it becomes a test of its own.
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_invariants_hold((policy, promise) in policies(), schedule in schedule()) {
+        let engine = run(build(&schedule), policy.controller(1), promise)?;
+        prop_assert_eq!(engine.timers(), 0);
+        prop_assert_eq!(engine.connections().count(), 0);
+    }
+
+    #[test]
+    fn they_hold_behind_rules(each in prop::collection::vec(policies(), 1..4), schedule in schedule()) {
+        let most = |get: fn(&Promise) -> usize| each.iter().map(|(_, p)| get(p)).max().unwrap_or(0);
+        let promise = Promise {
+            pair: most(|p| p.pair),
+            all: most(|p| p.all),
+            address: most(|p| p.address),
+        };
+        let rules = each.iter().enumerate().map(|(i, (policy, _))| {
+            let all = Rule::every(&i.to_string(), policy.clone());
+            let port = format!(r#"{{"remote-address": "{}", "policy": "none"}}"#,
+                ["10.0.3.1", "fd00:3::1"][i % 2]);
+            let only: Rule = serde_json::from_str(&port).unwrap();
+            // The last one is for the rest.
+            if i + 1 == each.len() { all } else { Rule { policy: all.policy, ..only } }
+        });
+        let engine = run(build(&schedule), Dispatch::new(rules.collect(), 1), promise)?;
+        prop_assert_eq!(engine.timers(), 0);
+        prop_assert_eq!(engine.connections().count(), 0);
+    }
+
+    #[test]
+    fn a_dead_path_is_tried_ever_more_seldom(
+        (policy, _) in policies(),
+        outcome in outcome(),
+        at in 0..LOCALS.len(),
+        v6 in any::<bool>(),
+        lost in any::<bool>(),
+    ) {
+        let mut sim = Sim::new(seconds(600.0));
+        LOCALS.iter().for_each(|text| sim.address_up(local(text)));
+        sim.at(seconds(0.1), move |sim| open(sim, 0, false, v6));
+        for second in 1..500 {
+            sim.at(seconds(f64::from(second)), |sim| sim.write(Token(0), 1000));
+        }
+        sim.at(seconds(5.0), move |sim| {
+            set_path(sim, at, outcome);
+            if lost {
+                sim.loss(ip(LOCALS[at]), 1.0);
+            }
+            // Whatever was there is gone.
+            (0..10).for_each(|_| sim.subflow_closed(Token(0), ip(LOCALS[at]), Errno::ETIMEDOUT));
+        });
+        let promise = Promise { pair: 16, all: 64, address: 64 };
+        let engine = run(sim, policy.controller(1), promise)?;
+        // As many at once as a policy has on a pair, and again 1, 2, 4 .. seconds later.
+        let busiest = busiest(engine.backend(), Duration::from_secs(60));
+        prop_assert!(busiest <= 24, "{busiest} attempts in a minute");
+    }
+}
