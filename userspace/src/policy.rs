@@ -76,7 +76,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -108,6 +108,57 @@ mod tests {
             let policy = file(&format!(r#"{{"{word}": {{}}}}"#)).unwrap();
             assert_eq!(policy, line(&[word]));
             assert_eq!(policy.word(), word);
+        }
+    }
+
+    /// What docs/controllers.md says of a policy, without the heading.
+    fn section(word: &str) -> &'static str {
+        let page = include_str!("../../docs/controllers.md");
+        let heading = format!("\n## {word}\n");
+        let (_, rest) = page.split_once(&heading).expect(word);
+        rest.split("\n## ").next().unwrap()
+    }
+
+    /// The options in the table of a section, with their defaults.
+    fn documented(section: &'static str) -> Vec<(&'static str, &'static str)> {
+        let rows = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `--"));
+        let row = |line: &'static str| {
+            let (option, rest) = line.split_once('`').unwrap();
+            let name = option.split(' ').next().unwrap();
+            (name, rest.split('|').nth(1).unwrap().trim())
+        };
+        rows.map(row).collect()
+    }
+
+    #[test]
+    fn the_page_has_every_policy_and_option_with_its_default() {
+        let line = Line::command();
+        let words: Vec<_> = line
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .collect();
+        assert_eq!(words, WORDS);
+        for policy in line.get_subcommands() {
+            let word = policy.get_name();
+            let known = policy
+                .get_arguments()
+                .filter_map(|a| Some((a.get_long()?, a)));
+            let known: Vec<_> = known.collect();
+            let documented = documented(section(word));
+            let names: Vec<_> = documented.iter().map(|(name, _)| *name).collect();
+            assert_eq!(
+                names,
+                known.iter().map(|k| k.0).collect::<Vec<_>>(),
+                "{word}"
+            );
+            for ((name, default), (_, arg)) in documented.iter().zip(known) {
+                // The others say in their help what holds without them.
+                if let [value] = arg.get_default_values() {
+                    assert_eq!(value.to_str(), Some(*default), "{word} --{name}");
+                }
+            }
         }
     }
 
