@@ -8,7 +8,11 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::output;
 
+/// The target of what is shown however quiet the log is: how the daemon is.
+pub const STATUS: &str = "status";
+
 struct Stderr {
+    level: LevelFilter,
     json: bool,
 }
 
@@ -22,8 +26,8 @@ pub fn install(verbose: u8, json: bool) {
         1 => LevelFilter::Info,
         _ => LevelFilter::Debug,
     };
-    if log::set_boxed_logger(Box::new(Stderr { json })).is_ok() {
-        log::set_max_level(level);
+    if log::set_boxed_logger(Box::new(Stderr { level, json })).is_ok() {
+        log::set_max_level(level.max(LevelFilter::Info));
     }
 }
 
@@ -57,7 +61,7 @@ impl Stderr {
 
 impl Log for Stderr {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= self.level || metadata.target() == STATUS
     }
 
     fn log(&self, record: &Record<'_>) {

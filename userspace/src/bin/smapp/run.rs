@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `smapp run`
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,6 +15,7 @@ use smapp::rule::Rule;
 use smapp::{Client, Engine, Policy, sysctl};
 
 use crate::cli::Cli;
+use crate::logger::STATUS;
 use crate::notify::Manager;
 use crate::privileges;
 use crate::signal;
@@ -93,8 +93,7 @@ struct Daemon<'a> {
 impl Daemon<'_> {
     fn serve(&mut self) -> Result<ExitCode> {
         let status = self.status();
-        let _ = writeln!(io::stderr(), "smapp: {status}");
-        self.manager.ready(&status);
+        self.tell(&status);
         while self.engine.step(None)? {
             if self.engine.woken() && self.wake()? {
                 break;
@@ -102,6 +101,11 @@ impl Daemon<'_> {
         }
         self.manager.stopping();
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn tell(&self, status: &str) {
+        log::info!(target: STATUS, "{status}");
+        self.manager.ready(status);
     }
 
     fn status(&self) -> String {
@@ -133,8 +137,7 @@ impl Daemon<'_> {
                     format!("not reloaded: {first}")
                 }
             };
-            let _ = writeln!(io::stderr(), "smapp: {status}");
-            self.manager.ready(&status);
+            self.tell(&status);
         }
         Ok(end)
     }
