@@ -282,8 +282,8 @@ fn build(schedule: &[(f64, Happening)]) -> Sim {
     }
     sim.at(seconds(CALM), |sim| {
         sim.lose_events(false);
-        for at in 0..LOCALS.len() {
-            sim.loss(ip(LOCALS[at]), 0.0);
+        for (at, text) in LOCALS.iter().enumerate() {
+            sim.loss(ip(text), 0.0);
             set_path(sim, at, None);
             happen(sim, Happening::Up(at));
         }
