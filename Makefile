@@ -55,7 +55,7 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 test: test-host test-runner test-guest test-experiments ## all tests: on the host, of the runner, in the guest
 
 test-host: setup ## the tests that need no guest
-	@$(CARGO) test -p smapp
+	@$(CARGO) test -p smapp --all-features
 	@$(CARGO) test -p smapp-tests --lib
 	@$(CARGO) test -p smapp-lifecycle
 

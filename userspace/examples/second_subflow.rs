@@ -6,7 +6,8 @@
 use smapp::command::SubflowCreate;
 use smapp::{Client, Context, Controller, Engine, Error, EventKind, EventSet, Token};
 
-struct SecondSubflow;
+/// The policy; it has nothing to remember.
+pub struct SecondSubflow;
 
 impl Controller for SecondSubflow {
     fn events(&self) -> EventSet {

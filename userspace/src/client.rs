@@ -171,6 +171,23 @@ impl Client {
     }
 }
 
+impl AsRawFd for Client {
+    /// A descriptor that becomes readable once there is an input again, after
+    /// [`wait`](Backend::wait) has told them all.
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let family = &self.family;
+        f.debug_struct("Client")
+            .field("family", family)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the module sent as `command`; none if this version does not know it.
 fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Input>, Error> {
     if let Some(event) = Event::decode(command, attributes.clone())? {

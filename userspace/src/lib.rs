@@ -12,6 +12,8 @@
 //!   and tells the controller what it has missed;
 //! - [`controller`] has the policies.
 //!
+//! With the feature `tokio` there is `AsyncEvents`, for programs that await.
+//!
 //! ```no_run
 //! use smapp::controller::fullmesh::{Fullmesh, Options};
 //! use smapp::{Client, Engine};
@@ -24,6 +26,8 @@
 
 mod address;
 mod allowance;
+#[cfg(feature = "tokio")]
+mod async_events;
 mod backend;
 pub mod cgroup;
 mod client;
@@ -51,6 +55,8 @@ mod timer;
 pub mod uapi;
 
 pub use address::{AddressChange, Listing, LocalAddress};
+#[cfg(feature = "tokio")]
+pub use async_events::AsyncEvents;
 pub use backend::{Backend, Input};
 pub use client::Client;
 pub use controller::{Context, Controller};
@@ -64,3 +70,8 @@ pub use journal::Decision;
 pub use policy::Policy;
 pub use span::Span;
 pub use stats::{OperationStats, Stats};
+
+/// The controller on that page compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/controllers.md")]
+struct ControllersPage;
