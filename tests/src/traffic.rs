@@ -128,6 +128,15 @@ impl Connection {
         })
     }
 
+    /// Wait this long in reads and writes, for what is slow by nature.
+    pub fn be_patient(&self, deadline: Duration) -> Result<()> {
+        for end in [&self.client, &self.server] {
+            end.set_read_timeout(Some(deadline))?;
+            end.set_write_timeout(Some(deadline))?;
+        }
+        Ok(())
+    }
+
     /// Close the client's end so that the peer gets an MP_FASTCLOSE.
     pub fn abort(self) -> Result<(TcpStream, TcpListener)> {
         SockRef::from(&self.client).set_linger(Some(Duration::ZERO))?;

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,7 +17,7 @@ use smapp_tests::traffic::{listen, socket as new_socket};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, SmallQueues, Topology, topology};
 use socket2::Protocol;
 
-use super::{connect, flood, initial, join, join_fully, over_second_path};
+use super::{ControlGroup, connect, flood, initial, join, join_fully, over_second_path};
 
 #[test]
 fn created_names_the_connection_on_the_client() -> Result<()> {
@@ -51,32 +50,6 @@ fn created_names_the_connection_on_the_server() -> Result<()> {
         assert!(subflow.initial && !subflow.active);
     }
     Ok(())
-}
-
-/// A control group that this process is in while it lives.
-struct ControlGroup(PathBuf);
-
-impl ControlGroup {
-    const ROOT: &str = "/sys/fs/cgroup";
-
-    fn enter(name: &str) -> Result<Self> {
-        let group = ControlGroup(PathBuf::from(Self::ROOT).join(name));
-        fs::create_dir(&group.0)?;
-        fs::write(group.0.join("cgroup.procs"), "0")?;
-        Ok(group)
-    }
-
-    fn number(&self) -> Result<u64> {
-        Ok(fs::metadata(&self.0)?.ino())
-    }
-}
-
-impl Drop for ControlGroup {
-    fn drop(&mut self) {
-        let root = PathBuf::from(Self::ROOT).join("cgroup.procs");
-        fs::write(root, "0").expect("a process can leave its control group");
-        fs::remove_dir(&self.0).expect("a control group without processes can go");
-    }
 }
 
 #[test]

@@ -1,58 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The controller `smapp run fullmesh` as a process beside the connections.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
-use smapp::{Errno, Event, EventKind, EventSet, SubflowId, Token};
+use smapp::{Errno, EventKind, EventSet};
 use smapp_tests::{
     Connection, DEADLINE, Family, Fault, Path, PathManager, Process, SmallQueues, Topology,
     wait_for,
 };
 
-use super::{connect, flood, initial};
-
-/// Longer than any delay before a controller tries again.
-const LONG: Duration = Duration::from_secs(300);
+use super::{LONG, connect, flood, initial, joined_on, policy, subflow_on};
 
 fn fullmesh(topology: &Topology) -> Result<Process> {
-    Process::start(&topology.client, "smapp", &["run", "fullmesh"])
-}
-
-/// The subflow from the client's address on `path`.
-fn subflow_on(client: &mut PathManager, token: Token, path: Path) -> Result<SubflowId> {
-    let connection = client.connection(token)?;
-    let here = |address| {
-        Family::BOTH
-            .iter()
-            .any(|&family| path.client(family) == address)
-    };
-    let subflow = connection
-        .subflows
-        .iter()
-        .find(|subflow| here(subflow.local_address));
-    Ok(subflow
-        .with_context(|| format!("no subflow on {path}: {connection:#?}"))?
-        .id)
-}
-
-/// Wait until a subflow from the client's address on `path` is established.
-fn joined_on(client: &mut PathManager, token: Token, path: Path, deadline: Duration) -> Result<()> {
-    let here = |address| {
-        Family::BOTH
-            .iter()
-            .any(|&family| path.client(family) == address)
-    };
-    let is_it = |event: &Event| {
-        event.token() == token
-            && event
-                .subflow()
-                .is_some_and(|subflow| here(subflow.local_address))
-    };
-    client
-        .expect_within(deadline, EventKind::SubflowEstablished, is_it)
-        .map(drop)
+    policy(&topology.client, "fullmesh")
 }
 
 #[test]
@@ -148,7 +108,7 @@ fn the_subflow_of_an_address_that_goes_is_closed() -> Result<()> {
     client.expect_subflow(EventKind::SubflowClosed, second)?;
     connection.exchange(1000)?;
     topology.add_address(Path::Second)?;
-    joined_on(&mut client, token, Path::Second, DEADLINE)
+    joined_on(&mut client, token, Path::Second, DEADLINE).map(drop)
 }
 
 #[test]
@@ -254,7 +214,6 @@ fn a_controller_that_lost_events_catches_up() -> Result<()> {
     topology.remove_address(Path::Second)?;
     let mut client = PathManager::of(&topology.client)?;
     let mut controller = fullmesh(&topology)?;
-    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     drop(client);
     controller.signal(Signal::STOP)?;
