@@ -251,8 +251,11 @@ fn why_tells_the_event_the_rule_and_the_decision() -> Result<()> {
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     client.wait_for_subflows(token, 2)?;
     let decisions = why(host, token)?;
-    let opening = decisions.iter().find(|d| d["event"] == "estab");
-    let opening = opening.with_context(|| format!("{decisions:#?}"))?;
+    let first = decisions.first().context("no decision")?;
+    assert_eq!(first["event"], "estab");
+    assert_eq!(first["text"], "estab: by rule command line: fullmesh");
+    let opening = decisions.get(1).context("one decision")?;
+    assert_eq!(opening["event"], "estab");
     assert_eq!(opening["rule"], "command line");
     assert_eq!(opening["token"], token.to_string().as_str());
     let text = opening["text"].as_str().context("text")?;

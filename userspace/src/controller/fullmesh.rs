@@ -155,7 +155,7 @@ impl Fullmesh {
     }
 
     /// Takes charge of a connection, if it is one to take charge of.
-    fn adopt(&mut self, context: &mut Context<'_>, token: Token) {
+    fn adopt(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let Some(connection) = context.connection(token) else {
             return;
         };
@@ -169,7 +169,7 @@ impl Fullmesh {
                 replacing: BTreeMap::new(),
             };
             self.meshes.insert(token, mesh);
-            self.mesh(context, token, "established");
+            self.mesh(context, token, event);
         }
     }
 
@@ -449,11 +449,11 @@ impl Controller for Fullmesh {
     }
 
     fn attached(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "attached");
     }
 
     fn established(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "estab");
     }
 
     fn closed(&mut self, _: &mut Context<'_>, connection: &Connection) {

@@ -74,7 +74,7 @@ impl Ndiffports {
         }
     }
 
-    fn adopt(&mut self, context: &mut Context<'_>, token: Token) {
+    fn adopt(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let first = client_side(context, token).and_then(Connection::leading_subflow);
         if let Some(first) = first {
             let bundle = Bundle {
@@ -83,7 +83,7 @@ impl Ndiffports {
                 retry: Retry::default(),
             };
             self.bundles.insert(token, bundle);
-            self.fill(context, token, "established");
+            self.fill(context, token, event);
         }
     }
 
@@ -145,11 +145,11 @@ impl Controller for Ndiffports {
     }
 
     fn attached(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "attached");
     }
 
     fn established(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "estab");
     }
 
     fn closed(&mut self, _: &mut Context<'_>, connection: &Connection) {

@@ -127,7 +127,7 @@ impl Refresh {
         }
     }
 
-    fn adopt(&mut self, context: &mut Context<'_>, token: Token) {
+    fn adopt(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let first = client_side(context, token).and_then(Connection::leading_subflow);
         if let Some(first) = first {
             let bundle = Bundle {
@@ -138,7 +138,7 @@ impl Refresh {
                 alike: 0,
             };
             self.bundles.insert(token, bundle);
-            self.fill(context, token, "established");
+            self.fill(context, token, event);
             context.timer(token, self.options.interval.0, COMPARE);
         }
     }
@@ -293,11 +293,11 @@ impl Controller for Refresh {
     }
 
     fn attached(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "attached");
     }
 
     fn established(&mut self, context: &mut Context<'_>, token: Token) {
-        self.adopt(context, token);
+        self.adopt(context, token, "estab");
     }
 
     fn closed(&mut self, _: &mut Context<'_>, connection: &Connection) {
