@@ -52,7 +52,7 @@ demo: guest ## watch a controller keep a download alive when its path dies
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
-test: test-host test-runner test-guest test-experiments ## all tests: on the host, of the runner, in the guest
+test: test-host test-runner test-guest ## all tests: on the host, of the runner, in the guest
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp --all-features

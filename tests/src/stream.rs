@@ -24,13 +24,12 @@ pub struct Piece {
 
 /// The data that segments bring to a port, of one connection.
 ///
-/// Places count from the first data behind the handshake: what comes with the
-/// handshake (MP_CAPABLE) has no mapping. The SYNs of the subflows must be among the
+/// Places count from the lowest that is seen behind the handshake: what comes with
+/// the handshake (MP_CAPABLE) has no mapping. The SYNs of the subflows must be among the
 /// segments. Data without a mapping is an error.
 pub fn pieces(segments: &[Segment], port: u16) -> Result<Vec<Piece>> {
     let mut flows: BTreeMap<(SocketAddr, SocketAddr), Flow> = BTreeMap::new();
-    let mut base = None;
-    let mut pieces = Vec::new();
+    let mut found = Vec::new();
     for segment in segments.iter().filter(|segment| segment.to.port() == port) {
         if segment.is_syn() {
             let flow = flows.entry((segment.from, segment.to)).or_default();
@@ -44,18 +43,19 @@ pub fn pieces(segments: &[Segment], port: u16) -> Result<Vec<Piece>> {
         let flow = flow.with_context(|| format!("no SYN before {segment:?}"))?;
         let dsn = flow.dsn(segment);
         let dsn = dsn.with_context(|| format!("no mapping for {segment:?}"))?;
-        let place = dsn.wrapping_sub(*base.get_or_insert(dsn)) as i32;
-        // What came with the handshake may come again in a segment like others.
-        if let Ok(start) = u64::try_from(place) {
-            pieces.push(Piece {
-                time: segment.time,
-                from: segment.from,
-                start,
-                length: segment.length.into(),
-            });
-        }
+        found.push((segment, dsn));
     }
-    Ok(pieces)
+    let any = found.first().map_or(0, |&(_, dsn)| dsn);
+    // The first may come late: its first copy may have been lost.
+    let place = |dsn: u32| dsn.wrapping_sub(any) as i32;
+    let base = found.iter().map(|&(_, dsn)| place(dsn)).min().unwrap_or(0);
+    let piece = |&(segment, dsn): &(&Segment, u32)| Piece {
+        time: segment.time,
+        from: segment.from,
+        start: u64::from(place(dsn).abs_diff(base)),
+        length: segment.length.into(),
+    };
+    Ok(found.iter().map(piece).collect())
 }
 
 /// One direction of a subflow.
@@ -171,6 +171,16 @@ mod tests {
             segment(2, 1, 201, 100),
         ];
         assert_eq!(places(&segments), [(1, 0, 100), (1, 200, 100)]);
+    }
+
+    #[test]
+    fn the_first_data_may_come_late() {
+        let segments = [
+            syn(1, 0),
+            mapped(segment(1, 1, 101, 100), 1100, 101, 100),
+            mapped(segment(2, 1, 1, 100), 1000, 1, 100),
+        ];
+        assert_eq!(places(&segments), [(1, 100, 100), (1, 0, 100)]);
     }
 
     #[test]

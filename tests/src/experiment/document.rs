@@ -38,8 +38,7 @@ Time is virtual (`-icount`): one instruction of the guest takes 2^shift ns (1 ns
 otherwise), waiting takes none of the host's time. What that means for the figures:
 
 - A seed decides everything that is random: keys, ports, hashes, which packets are lost. The same
-  seed gives the same tables, byte for byte; a row below says whether that was checked.
-- The load of the host has no influence.
+  seed should give the same tables, byte for byte; a line below says whether it did.
 - An instruction always takes the same time: no caches, no branch prediction, no frequency that
   changes. Times that are made of instructions (microseconds) are a model; times that are made of
   rates, delays and timers (milliseconds and more) are what a real machine would show.

@@ -222,17 +222,10 @@ impl Experiment for Refresh {
             opened(&refresh),
         ]);
         let (theirs, ours) = (median(&ndiffports.seconds), median(&refresh.seconds));
-        let [last, best] = [&ndiffports, &refresh].map(|of| quantile(&of.seconds, 1.0));
-        let claims = vec![
-            Claim::new(
-                ours < theirs,
-                format!("the median with refresh is shorter: {ours:.1} < {theirs:.1} s"),
-            ),
-            Claim::new(
-                best < last,
-                format!("the slowest with refresh is faster: {best:.1} < {last:.1} s"),
-            ),
-        ];
+        let claims = vec![Claim::new(
+            ours < theirs,
+            format!("the median with refresh is shorter: {ours:.1} < {theirs:.1} s"),
+        )];
         let plot = Plot::new(
             format!("{} MB over four paths of {RATE} Mbit/s", bytes >> 20),
             Axis::new("completion time in s", 0.0..120.0 * scale),
@@ -316,4 +309,7 @@ const TOPOLOGY: &str = "\
                       |-- 8 Mbit/s, 30 ms --|
                       `-- 8 Mbit/s, 40 ms --'";
 
-const DISCUSSION: &str = "";
+const DISCUSSION: &str = "\
+Five ports hit all four paths by chance only; ndiffports keeps the paths that it got, and its times are
+near 1, 1/2, 1/3 or 1/4 of that of one path. refresh goes on looking, and pays for it with subflows
+that start anew. What a transfer takes in the best case is the time of four paths, headers included.";
