@@ -21,7 +21,7 @@ GUEST := target/guest
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (scripts/setup --list shows what is needed)
 	@scripts/setup
@@ -77,7 +77,7 @@ test-debug: ## the tests in the guest and the races, on the debug kernel
 test-upstream: guest ## the kernel's own MPTCP tests, with the series and without (ARGS=suite)
 	@scripts/upstream $(ARGS)
 
-lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
+lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch, dependencies
 	@CARGO=$(CARGO) scripts/lint
 
 experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
