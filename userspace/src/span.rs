@@ -13,9 +13,10 @@ use serde::Deserialize;
 #[serde(try_from = "String")]
 pub struct Span(pub Duration);
 
-const UNITS: [(&str, f64); 4] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+/// In milliseconds, which all spans are rounded to.
+const UNITS: [(&str, f64); 4] = [("ms", 1.0), ("s", 1e3), ("m", 60e3), ("h", 3600e3)];
 /// No option has a use for more than a year.
-const LONGEST: f64 = 366.0 * 86400.0;
+const LONGEST: f64 = 366.0 * 86400e3;
 
 impl Span {
     /// Whole milliseconds.
@@ -31,9 +32,9 @@ impl FromStr for Span {
         let at = text.find(|c: char| c.is_ascii_alphabetic());
         let (number, unit) = text.split_at(at.unwrap_or(text.len()));
         let unit = UNITS.iter().find(|(word, _)| *word == unit);
-        let seconds = number.parse::<f64>().ok().zip(unit).map(|(n, u)| n * u.1);
-        match seconds.filter(|s| (0.0..=LONGEST).contains(s)) {
-            Some(seconds) => Ok(Self(Duration::from_secs_f64(seconds))),
+        let ms = number.parse::<f64>().ok().zip(unit).map(|(n, u)| n * u.1);
+        match ms.filter(|ms| (0.0..=LONGEST).contains(ms)) {
+            Some(ms) => Ok(Self::ms(ms.round() as u64)),
             None => Err(format!(
                 "`{text}`: expected a number with a unit, like 250ms, 2.5s or 2m"
             )),
@@ -72,6 +73,8 @@ mod tests {
             ("120s", 120_000, "2m"),
             ("1h", 3_600_000, "60m"),
             ("0s", 0, "0ms"),
+            // Found by fuzzing: it became a millisecond less.
+            ("9292188871ms", 9_292_188_871, "9292188.871s"),
         ] {
             let span: Span = text.parse().unwrap();
             assert_eq!((span, span.to_string()), (Span::ms(ms), printed.to_owned()));
