@@ -2,9 +2,10 @@
 //! A kernel that does nothing, and the events that make each policy act.
 #![allow(dead_code)] // each benchmark uses a part
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smapp::command::{Command, SubflowCreate, SubflowDestroy};
 use smapp::message::{Address, Connection, Subflow, TcpState};
@@ -23,17 +24,39 @@ pub const TOKEN: Token = Token(0x1a2b_3c4d);
 #[derive(Default)]
 pub struct Writes {
     request: Vec<u8>,
+    silent: bool,
     next: u32,
-    pub commands: usize,
+    /// When it was first asked to change something.
+    pub commanded: Cell<Option<Instant>>,
     /// What it answers when it is asked for a connection.
     pub asked: Connection,
 }
 
 impl Writes {
-    fn write(&mut self, command: &Command) {
-        self.commands += 1;
-        black_box(command.encode(&mut self.request, FAMILY, 1));
+    /// One in which commands succeed, and no bytes are written.
+    pub fn nothing() -> Self {
+        Self {
+            silent: true,
+            ..Self::default()
+        }
     }
+
+    fn write(&mut self, command: &Command) {
+        if !self.silent {
+            encode(command, &mut self.request);
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        self.write(command);
+        let first = self.commanded.get().unwrap_or_else(Instant::now);
+        self.commanded.set(Some(first));
+    }
+}
+
+/// Writes the bytes of a command, as the client does.
+pub fn encode(command: &Command, request: &mut Vec<u8>) {
+    black_box(command.encode(request, FAMILY, 1));
 }
 
 fn address(text: &str) -> IpAddr {
@@ -59,7 +82,6 @@ impl Backend for Writes {
 
     fn connection(&mut self, token: Token) -> Result<Connection, Error> {
         self.write(&Command::Connection(token));
-        self.commands -= 1; // it asks, and changes nothing
         Ok(self.asked.clone())
     }
 
@@ -73,7 +95,7 @@ impl Backend for Writes {
     }
 
     fn subflow_create(&mut self, token: Token, create: &SubflowCreate) -> Result<Subflow, Error> {
-        self.write(&Command::SubflowCreate(token, *create));
+        self.command(&Command::SubflowCreate(token, *create));
         self.next += 1;
         Ok(Subflow {
             id: SubflowId(100 + self.next),
@@ -86,7 +108,7 @@ impl Backend for Writes {
     }
 
     fn subflow_destroy(&mut self, token: Token, destroy: &SubflowDestroy) -> Result<(), Error> {
-        self.write(&Command::SubflowDestroy(token, *destroy));
+        self.command(&Command::SubflowDestroy(token, *destroy));
         Ok(())
     }
 
