@@ -27,8 +27,9 @@ pub mod cmd {
     pub const SUBFLOW_SET: u8 = 4;
     /// Announce a local address, and a port if it is not the one of the initial
     /// subflow, to the peer, until the peer echoes it. The answer has the address
-    /// with the ID that the kernel gave it. EBUSY as long as the announcement before is
-    /// still to be sent.
+    /// with the ID that the kernel gave it. It leaves at once if there is a subflow that
+    /// can carry it, else with the first segment that can. EBUSY as long as the
+    /// announcement before is still to be sent.
     pub const ANNOUNCE: u8 = 5;
     /// Tell the peer that a local address is gone, by the id and the address (and
     /// port) with which it was announced. The subflows of this host stay. EBUSY as
