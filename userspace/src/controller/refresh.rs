@@ -30,7 +30,7 @@ const LONGEST_REST: u32 = 4;
 
 /// Where the kernel takes its ports from, unless `ip_local_port_range` says otherwise.
 const PORTS: std::ops::Range<u16> = 32768..61000;
-/// How many ports are tried when those before are taken.
+/// How many ports are tried when those before are taken; one once that has failed.
 const TRIES: usize = 8;
 /// Pairs of addresses about which something is known, at most.
 const PAIRS: usize = 256;
@@ -173,7 +173,9 @@ impl Refresh {
     /// Opens one subflow from a port that is free.
     fn open(&mut self, context: &mut Context<'_>, token: Token) -> Result<Subflow, Error> {
         let mut last = Err(Error::NoAnswer("subflow-create"));
-        for n in 0..TRIES {
+        let failed = self.bundles.get(&token).map_or(0, |b| b.retry.times());
+        let tries = if failed == 0 { TRIES } else { 1 };
+        for n in 0..tries {
             let (Some(bundle), Some(connection)) =
                 (self.bundles.get(&token), context.connection(token))
             else {
