@@ -73,8 +73,10 @@ impl Table {
                 !known
             }
             Event::SubflowEstablished { subflow, .. } => {
+                // Unless all that is known is this: estab tells of the initial subflow.
+                let known = self.0.contains_key(&event.token());
                 let entry = self.open(event);
-                entry.established = true;
+                entry.established |= known;
                 entry.put(subflow, TcpState::ESTABLISHED) != Some(TcpState::ESTABLISHED)
             }
             Event::SubflowClosed { token, subflow, .. } => self.remove(token, subflow.id),
