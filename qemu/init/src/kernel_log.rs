@@ -65,10 +65,7 @@ pub fn read() -> Result<Vec<String>> {
         let (header, message) = text.split_once(';').context("a record without a header")?;
         if messages.is_empty() {
             let first = header.split(',').nth(1);
-            ensure!(
-                first == Some("0"),
-                "the log ran over: raise CONFIG_LOG_BUF_SHIFT"
-            );
+            ensure!(first == Some("0"), "the log ran over: raise log_buf_len");
         }
         messages.push(message.trim_end().to_owned());
     }
