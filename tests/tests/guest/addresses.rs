@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use smapp::command::SubflowDestroy;
 use smapp::message::Address;
 use smapp::{AddressId, Backend, Errno, Event, EventKind};
-use smapp_tests::{DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
+use smapp_tests::{Connection, DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
 
 use super::{connect, initial, join, over_second_path};
 
@@ -124,6 +124,34 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
         client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
         connection.exchange(1000)?;
     }
+    Ok(())
+}
+
+#[test]
+fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
+    let topology = Topology::new()?;
+    let client = &topology.client;
+    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    let second = Path::Second.client(Family::V4);
+    client.ip(&format!(
+        "address add 10.0.2.77/24 dev eth1\n\
+         mptcp endpoint add {second} dev eth1 signal\n\
+         mptcp endpoint add 10.0.2.77 dev eth1 signal\n"
+    ))?;
+    let mut server = PathManager::of(&topology.server)?;
+    let _connection = Connection::establish(&topology, Family::V4)?;
+    let token = server.created()?;
+    let announced = [server.announced(token)?.id, server.announced(token)?.id];
+    client.ip("mptcp endpoint flush\n")?;
+    let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
+    let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+        anyhow::bail!("{event:?}");
+    };
+    let mut withdrawn: Vec<_> = remote_ids.iter().collect();
+    withdrawn.sort();
+    let mut expected = announced.to_vec();
+    expected.sort();
+    assert_eq!(withdrawn, expected);
     Ok(())
 }
 
