@@ -52,7 +52,14 @@ demo: guest ## watch a controller keep a download alive when its path dies
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
-test: test-host test-runner test-guest ## all tests: on the host, of the runner, in the guest
+# A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
+test: guest ## all tests: on the host, of the runner, in the guest
+	@log=$$(mktemp); set -m; \
+	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; \
+	trap 'kill -- -$$guest 2>/dev/null || true; rm -f "$$log"' EXIT; \
+	$(MAKE) --no-print-directory test-host test-runner; \
+	tail --pid=$$guest -n +1 -f "$$log"; \
+	wait $$guest
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp --all-features
