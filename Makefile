@@ -55,7 +55,7 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 # A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
 test: guest ## all tests: on the host, of the runner, in the guest
 	@log=$$(mktemp); set -m; \
-	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; \
+	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; set +m; \
 	trap 'kill -- -$$guest 2>/dev/null || true; rm -f "$$log"' EXIT; \
 	$(MAKE) --no-print-directory test-host test-runner; \
 	tail --pid=$$guest -n +1 -f "$$log"; \
