@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use smapp::{Event, EventKind};
-use smapp_tests::{Connection, Family, PathManager, Shape, Topology};
+use smapp_tests::{Connection, Family, PathManager, Shape, Topology, wait_for};
 
 use super::{LONG, connect, policy};
 
@@ -58,24 +58,61 @@ fn slow_paths() -> Result<Topology> {
 
 #[test]
 fn the_slowest_is_replaced_from_another_port() -> Result<()> {
-    let topology = slow_paths()?;
-    let mut client = PathManager::of(&topology.client)?;
-    let options = "refresh --subflows 3 --interval 1s --tolerance 0";
-    let _refresh = policy(&topology.client, options)?;
-    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    connection.be_patient(LONG)?;
-    client.wait_for_subflows(token, 3)?;
-    while_busy(&connection, || {
-        for _ in 0..3 {
-            let about = |event: &Event| event.token() == token;
-            let closed = client.expect_within(LONG, EventKind::SubflowClosed, about)?;
-            let joined = client.expect_within(LONG, EventKind::SubflowEstablished, about)?;
-            let closed = closed.subflow().context("sub_closed has a subflow")?;
-            let joined = joined.subflow().context("sub_estab has a subflow")?;
-            assert_ne!(closed.local_port, joined.local_port);
-            assert_eq!(closed.local_address, joined.local_address);
-            assert_eq!(closed.remote(), joined.remote());
-        }
-        Ok(())
-    })
+    for family in Family::BOTH {
+        let topology = slow_paths()?;
+        let mut client = PathManager::of(&topology.client)?;
+        let options = "refresh --subflows 3 --interval 1s --tolerance 0";
+        let _refresh = policy(&topology.client, options)?;
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        connection.be_patient(LONG)?;
+        client.wait_for_subflows(token, 3)?;
+        while_busy(&connection, || {
+            for _ in 0..3 {
+                let about = |event: &Event| event.token() == token;
+                let closed = client.expect_within(LONG, EventKind::SubflowClosed, about)?;
+                let joined = client.expect_within(LONG, EventKind::SubflowEstablished, about)?;
+                let closed = closed.subflow().context("sub_closed has a subflow")?;
+                let joined = joined.subflow().context("sub_estab has a subflow")?;
+                assert_ne!(closed.local_port, joined.local_port);
+                assert_eq!(closed.local_address, joined.local_address);
+                assert_eq!(closed.remote(), joined.remote());
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn ports_that_lead_over_a_slow_path_are_left() -> Result<()> {
+    for family in Family::BOTH {
+        let topology = slow_paths()?;
+        // As if another path began behind the router, for odd ports.
+        topology.router.nft(
+            "table inet odd {\n\
+               chain forward {\n\
+                 type filter hook forward priority 0;\n\
+                 iifname c0 tcp sport & 1 == 1 limit rate over 20 kbytes/second drop\n\
+               }\n\
+             }\n",
+        )?;
+        let mut client = PathManager::of(&topology.client)?;
+        let options = "refresh --subflows 4 --interval 1s --tolerance 0.7";
+        let _refresh = policy(&topology.client, options)?;
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        connection.be_patient(LONG)?;
+        client.wait_for_subflows(token, 4)?;
+        while_busy(&connection, || {
+            wait_for("subflows from even ports", LONG, || {
+                let subflows = client.connection(token)?.subflows;
+                let ports: Vec<_> = subflows.iter().map(|s| s.local_port).collect();
+                ensure!(
+                    ports.len() == 4 && ports.iter().all(|port| port % 2 == 0),
+                    "ports {ports:?}"
+                );
+                Ok(())
+            })
+        })?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! The policy `streaming` (section 4.3 of the paper) as a process beside the connections.
 
 use std::io::{Read, Write};
-use std::thread::sleep;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,31 +12,42 @@ use smapp_tests::{Connection, Family, Fault, Path, PathManager, Process, Topolog
 use super::{LONG, connect, initial, joined_on, policy};
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// The size of a block: several fit into the socket buffers, so that nothing here waits.
-const BLOCK: usize = 8192;
+const BLOCK: usize = 65536;
 
 fn streaming(topology: &Topology) -> Result<Process> {
-    policy(&topology.client, "streaming --block 8192")
+    policy(&topology.client, "streaming")
 }
 
-/// Send a block every period.
-fn stream(connection: &mut Connection, blocks: usize) -> Result<()> {
-    for block in 0..blocks {
-        if block > 0 {
-            sleep(PERIOD);
+/// Send a block every period, read them at the server, and do something meanwhile.
+fn stream<T>(
+    connection: &mut Connection,
+    blocks: usize,
+    meanwhile: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let Connection { client, server, .. } = connection;
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| -> Result<()> {
+            for block in 0..blocks {
+                if block > 0 {
+                    thread::sleep(PERIOD);
+                }
+                client.write_all(&[7; BLOCK]).context("cannot write")?;
+            }
+            Ok(())
+        });
+        let reader = scope.spawn(|| -> Result<()> {
+            let mut received = vec![0; blocks * BLOCK];
+            let read = server.read_exact(&mut received);
+            read.context("the blocks at the server")?;
+            ensure!(received.iter().all(|&byte| byte == 7), "other bytes came");
+            Ok(())
+        });
+        let done = meanwhile()?;
+        for thread in [writer, reader] {
+            thread.join().expect("it does not panic")?;
         }
-        connection.client.write_all(&[7; BLOCK])?;
-    }
-    Ok(())
-}
-
-/// Read that many blocks at the server.
-fn receive(connection: &mut Connection, blocks: usize) -> Result<()> {
-    let mut received = vec![0; blocks * BLOCK];
-    let read = connection.server.read_exact(&mut received);
-    read.context("the blocks at the server")?;
-    ensure!(received.iter().all(|&byte| byte == 7), "other bytes came");
-    Ok(())
+        Ok(done)
+    })
 }
 
 #[test]
@@ -48,15 +59,14 @@ fn a_block_that_is_late_gets_the_second_path() -> Result<()> {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         connection.be_patient(LONG)?;
         // These are in time.
-        stream(&mut connection, 3)?;
-        receive(&mut connection, 3)?;
-        sleep(PERIOD);
+        stream(&mut connection, 3, || Ok(()))?;
+        thread::sleep(PERIOD);
         let early = client.connection(token)?.subflows.len();
         assert_eq!(early, 1, "blocks in time need one path");
         topology.break_path(Path::First, Fault::Blackhole)?;
-        stream(&mut connection, 1)?;
-        joined_on(&mut client, token, Path::Second, LONG)?;
-        receive(&mut connection, 1)?;
+        stream(&mut connection, 1, || {
+            joined_on(&mut client, token, Path::Second, LONG)
+        })?;
     }
     Ok(())
 }
@@ -70,9 +80,9 @@ fn a_subflow_whose_rto_exceeds_a_second_is_closed() -> Result<()> {
     connection.be_patient(LONG)?;
     let first = initial(&mut client, token)?;
     topology.break_path(Path::First, Fault::Blackhole)?;
-    stream(&mut connection, 4)?;
-    receive(&mut connection, 4)?;
-    let closed = client.expect_subflow_within(LONG, EventKind::SubflowClosed, first)?;
+    let closed = stream(&mut connection, 4, || {
+        client.expect_subflow_within(LONG, EventKind::SubflowClosed, first)
+    })?;
     ensure!(closed.initial, "{closed:?}");
     streaming.expect("a reason", LONG, |line| line.contains("closing subflow"))?;
     client.wait_for_subflows(token, 1)?;
@@ -89,14 +99,14 @@ fn the_last_path_is_kept_however_bad_it_is() -> Result<()> {
     let first = initial(&mut client, token)?;
     topology.break_path(Path::Second, Fault::Blackhole)?;
     topology.break_path(Path::First, Fault::Blackhole)?;
-    stream(&mut connection, 2)?;
-    let wanted = |event: &smapp::Event| {
-        event
-            .subflow()
-            .is_some_and(|s| s.id == first && s.rto > Some(3_000_000))
-    };
-    client.expect_within(LONG, EventKind::Timeout, wanted)?;
-    topology.repair_path(Path::First, Fault::Blackhole)?;
-    receive(&mut connection, 2)?;
+    stream(&mut connection, 2, || {
+        let wanted = |event: &smapp::Event| {
+            event
+                .subflow()
+                .is_some_and(|s| s.id == first && s.rto > Some(3_000_000))
+        };
+        client.expect_within(LONG, EventKind::Timeout, wanted)?;
+        topology.repair_path(Path::First, Fault::Blackhole)
+    })?;
     connection.exchange(1000)
 }
