@@ -99,6 +99,9 @@ fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each targe
 fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)
 	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-14400} qemu/run --kernel $(KERNEL) $(BIN)/fuzz $(ARGS)
 
+scale: guest ## 10,000 connections of four subflows, and the death of their path (ARGS=CONNECTIONS)
+	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-3600} qemu/run --kernel $(KERNEL) $(BIN)/scale $(ARGS)
+
 bench: guest ## measure what the module costs, and the delay of a second subflow
 	@qemu/run --kernel $(KERNEL) $(BIN)/cost
 	@for shift in 0 1; do \
@@ -111,8 +114,8 @@ $(GUEST)/hops.so: qemu/hops.c
 	@mkdir -p $(GUEST)
 	@gcc -O2 -Wall -shared -fPIC -o $@ $<
 
-hops: guest $(GUEST)/hops.so ## count the instructions from a hook to the SYN of a second subflow
-	@$(BIN)/hops $(GUEST)/hops.so "$$(scripts/kernel --print-dir gcc)/System.map" $(BIN)/latency $(ARGS)
+hops: guest $(GUEST)/hops.so ## count the instructions of each event, and from a hook to a SYN
+	@$(BIN)/hops $(GUEST)/hops.so "$$(scripts/kernel --print-dir gcc)/System.map" $(BIN) $(ARGS)
 
 clean: ## remove what was built here (the caches stay)
 	rm -rf target
@@ -121,4 +124,4 @@ clean: ## remove what was built here (the caches stay)
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
 	test-runner test-guest test-races test-debug test-upstream test-experiments \
-	experiments lint fuzz fuzz-guest bench hops clean
+	experiments lint fuzz fuzz-guest scale bench hops clean

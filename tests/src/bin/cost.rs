@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
@@ -22,10 +22,23 @@ use smapp_tests::{Connection, Family, Fault, Netns, Path, PathManager, Topology}
 use socket2::Protocol;
 
 fn main() -> Result<()> {
+    match &std::env::args().skip(1).collect::<Vec<_>>()[..] {
+        [] => (),
+        [word] if word == "life" => return life(),
+        _ => bail!("usage: cost [life]"),
+    }
     set_up()?;
-    sub_closed()?;
-    bytes()?;
+    burst()?;
+    events()?;
     dumps()
+}
+
+/// The events of one connection, to one listener: what `hops` counts.
+fn life() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    live(&topology, Family::V4, &mut client, &mut server)
 }
 
 fn each(time: Duration, count: u32) -> u128 {
@@ -87,69 +100,46 @@ fn first_byte(listener: &TcpListener) -> Result<Duration> {
     Ok(before.elapsed())
 }
 
-/// What a sub_closed costs: to the kernel that sends it, to a client that receives it,
-/// and how many come in a second.
-fn sub_closed() -> Result<()> {
+/// What it takes a client to receive events that have piled up, none of them lost.
+fn burst() -> Result<()> {
     const COUNT: u32 = 200;
     let topology = Topology::new()?;
     let connection = Connection::establish(&topology, Family::V4)?;
-    let mut commands = topology.client.enter(Client::connect)?;
-    let token = commands
-        .connections()?
-        .first()
-        .context("no connection")?
-        .token;
+    let [mut commands, mut listener] = [
+        topology.client.enter(Client::connect)?,
+        topology.client.enter(Client::connect)?,
+    ];
+    let events = EventSet::of(&[EventKind::SubflowClosed]);
+    topology.client.enter(|| listener.listen(events))?;
+    let connections = commands.connections()?;
+    let token = connections.first().context("no connection")?.token;
     topology.break_path(Path::Second, Fault::Blackhole)?;
     let subflow =
         SubflowCreate::to(connection.server_address()?).from(Path::Second.client(Family::V4));
-    let mut run = || -> Result<Duration> {
-        let mut total = Duration::ZERO;
-        for _ in 0..COUNT {
-            let id = commands.subflow_create(token, &subflow)?.id;
-            let before = Instant::now();
-            commands.subflow_destroy(token, &SubflowDestroy::id(id))?;
-            total += before.elapsed();
-        }
-        Ok(total)
-    };
-    run()?;
-    let alone = run()?;
-    let mut listener = topology.client.enter(Client::connect)?;
-    let events = EventSet::of(&[EventKind::SubflowClosed]);
-    topology.client.enter(|| listener.listen(events))?;
-    let heard = run()?;
+    for _ in 0..COUNT {
+        let id = commands.subflow_create(token, &subflow)?.id;
+        commands.subflow_destroy(token, &SubflowDestroy::id(id))?;
+    }
     let before = Instant::now();
     for number in 1..=COUNT {
-        let until = listener.now() + Duration::from_secs(1);
-        let input = listener.wait(Some(until))?;
+        let input = listener.wait(Some(listener.now()))?;
         ensure!(
             matches!(input, Input::Event(_)),
             "{input:?} as event {number}"
         );
     }
-    let drained = before.elapsed();
-    let (send, receive) = (
-        each(heard.saturating_sub(alone), COUNT),
-        each(drained, COUNT),
-    );
-    println!("\ninstructions of a sub_closed, mean of {COUNT}");
-    println!(
-        "  {:<24}{:>10}",
-        "subflow-destroy without",
-        each(alone, COUNT)
-    );
-    println!("  {:<24}{send:>10}", "event in the kernel");
-    println!("  {:<24}{receive:>10}", "event in the client");
-    let rate = 1_000_000_000 / (send + receive).max(1);
-    println!("  {:<24}{rate:>10}", "of both, a second");
+    let receive = each(before.elapsed(), COUNT);
+    println!("\ninstructions of a client for each of {COUNT} sub_closed that wait: {receive}");
     Ok(())
 }
 
-/// How long the messages of the events are, headers included.
-fn bytes() -> Result<()> {
-    println!("\nbytes of an event, IPv4 and IPv6");
-    let mut sizes = BTreeMap::<_, Vec<usize>>::new();
-    for family in Family::BOTH {
+/// How long the messages of the events are, headers included, and how many instructions
+/// a client takes at least to receive one that is there: other times an interrupt comes.
+fn events() -> Result<()> {
+    println!("\nevents: bytes (IPv4, IPv6), instructions of a client to receive and decode");
+    let mut sizes = BTreeMap::<_, [Vec<usize>; 2]>::new();
+    let mut times = BTreeMap::<_, Vec<Duration>>::new();
+    for (column, family) in Family::BOTH.into_iter().enumerate() {
         let topology = Topology::new()?;
         let mut client = PathManager::of(&topology.client)?;
         let mut server = PathManager::of(&topology.server)?;
@@ -157,28 +147,36 @@ fn bytes() -> Result<()> {
             .iter()
             .map(|kind| server.client().family().group(kind));
         let groups: Vec<_> = groups.collect();
-        let socket = topology.server.enter(|| -> Result<_> {
+        let (socket, mut listener) = topology.server.enter(|| -> Result<_> {
             let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
             socket.add_mcast_membership(Groups::new_groups(&groups))?;
-            Ok(socket)
+            let mut listener = Client::connect()?;
+            listener.listen(EventSet::ALL)?;
+            Ok((socket, listener))
         })?;
         live(&topology, family, &mut client, &mut server)?;
         let mut buffer = [0; 4096];
+        // Both have been sent the same.
         while let Ok((length, _)) = socket.recv(&mut buffer, Msg::DONTWAIT) {
             for message in Messages::new(&buffer[..length]) {
                 let (command, _) = message?.generic()?;
-                let of_kind = sizes.entry(command).or_default();
-                of_kind.push(length);
+                sizes.entry(command).or_default()[column].push(length);
+                let before = Instant::now();
+                let input = listener.wait(Some(listener.now()))?;
+                times.entry(command).or_default().push(before.elapsed());
+                ensure!(
+                    matches!(input, Input::Event(_) | Input::Address(_)),
+                    "{input:?} instead of an event"
+                );
             }
         }
     }
-    for (command, lengths) in sizes {
+    for (command, sizes) in sizes {
         let name = cmd::name(command).context("an event without a name")?;
-        let range = (lengths.iter().min(), lengths.iter().max());
-        let (Some(least), Some(most)) = range else {
-            continue;
-        };
-        println!("  {name:<24}{least:>10}{most:>10}");
+        let bytes = sizes.map(|sizes| sizes.into_iter().max().unwrap_or_default());
+        let least = times[&command].iter().min().context("never received")?;
+        let receive = least.as_nanos();
+        println!("  {name:<24}{:>10}{:>10}{receive:>10}", bytes[0], bytes[1]);
     }
     Ok(())
 }
@@ -190,6 +188,11 @@ fn live(
     client: &mut PathManager,
     server: &mut PathManager,
 ) -> Result<()> {
+    let address = match family {
+        Family::V4 => "10.9.0.2/32 dev eth0",
+        Family::V6 => "fd00:9::2/128 dev eth0 nodad",
+    };
+    topology.server.ip(&format!("address add {address}"))?;
     let mut connection = Connection::establish(topology, family)?;
     let token = client.created()?;
     let second = Path::Second.client(family);
@@ -209,7 +212,8 @@ fn live(
     server.expect(EventKind::Timeout, |_| true)?;
     topology.repair_path(Path::First, Fault::Blackhole)?;
     drop(connection);
-    server.expect(EventKind::Closed, |_| true).map(drop)
+    server.expect(EventKind::Closed, |_| true)?;
+    topology.server.ip(&format!("address delete {address}"))
 }
 
 /// The time of a dump beside `ss`.

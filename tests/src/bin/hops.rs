@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Counts the instructions from a hook to the SYN of a second subflow, hop by hop.
+//! Counts the instructions from a hook to the SYN of a second subflow, hop by hop, and from
+//! each hook until its event is sent.
 //!
-//! Runs on the host: it has `qemu/run` measure the latency of a path manager with a plugin
-//! that notes how many instructions the guest has executed whenever it comes to one of some
-//! functions of the kernel. A connection whose functions come in the order of the hops
-//! counts; the table has the mean over all of them.
+//! Runs on the host: it has `qemu/run` run a payload with a plugin that notes how many
+//! instructions the guest has executed whenever it comes to one of some functions of the
+//! kernel. A connection whose functions come in the order of the hops counts; the tables have
+//! the mean over all of them.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail, ensure};
 
-const USAGE: &str = "usage: hops PLUGIN SYSTEM.MAP LATENCY [--functions]
+const USAGE: &str = "usage: hops PLUGIN SYSTEM.MAP DIRECTORY [--functions]
 
-LATENCY is the payload that measures. With --functions: in which functions of the kernel the
-instructions were.";
+DIRECTORY has the payloads that are measured, cost and latency. With --functions: in which
+functions of the kernel the instructions from hook to SYN were.";
 
 /// A path manager: a word of its name for the payload, and its hops. Each ends at a function.
 struct Way {
@@ -44,7 +46,7 @@ const WAYS: [Way; 2] = [
     Way {
         name: "smapp-fullmesh",
         hops: &[
-            ("build the message", "netlink_broadcast_filtered"),
+            ("build the message", SENT),
             ("wake the controller, end the interrupt", SWITCHED),
             ("return from the wait", TO_USER),
             ("user space: before receiving", FROM_USER),
@@ -59,11 +61,29 @@ const WAYS: [Way; 2] = [
     },
 ];
 
+/// The hooks that become events.
+const EVENTS: [(&str, &str); 9] = [
+    ("created", "mptcp_pm_new_connection"),
+    ("estab", HOOK),
+    ("closed", "mptcp_pm_connection_closed"),
+    ("add_addr", "mptcp_pm_add_addr_received"),
+    ("rem_addr", "mptcp_pm_rm_addr_received"),
+    ("sub_estab", "mptcp_pm_subflow_joined"),
+    ("sub_closed", "mptcp_pm_subflow_closed"),
+    ("sub_priority", "mptcp_pm_mp_prio_received"),
+    ("timeout", "mptcp_pm_subflow_rto"),
+];
+/// Whence events about local addresses come, behind what others do: not counted.
+const NOTIFIERS: [&str; 2] = ["blocking_notifier_call_chain", "raw_notifier_call_chain"];
+/// Where a message goes to its listeners, and where the sender is rid of it.
+const SENT: &str = "netlink_broadcast_filtered";
+const DELIVERED: &str = "sk_skb_reason_drop";
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (files, functions) = match &arguments[..] {
-        [plugin, map, latency] => ([plugin, map, latency], false),
-        [plugin, map, latency, flag] if flag == "--functions" => ([plugin, map, latency], true),
+        [plugin, map, programs] => ([plugin, map, programs], false),
+        [plugin, map, programs, flag] if flag == "--functions" => ([plugin, map, programs], true),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -78,38 +98,51 @@ fn main() -> ExitCode {
     }
 }
 
-fn run([plugin, map, latency]: [&String; 3], functions: bool) -> Result<()> {
+fn run([plugin, map, programs]: [&String; 3], functions: bool) -> Result<()> {
     let symbols = Symbols::read(map)?;
-    for way in WAYS {
+    let measure = |payload: &str, word: &str, marks: &[&str]| {
         let directory = std::env::temp_dir().join(format!("hops-{}", std::process::id()));
         fs::create_dir_all(&directory)?;
-        let measured = measure(&way, &symbols, plugin, latency, &directory);
+        let payload = Path::new(programs).join(payload);
+        let measured = measure(
+            &symbols,
+            plugin,
+            &[payload.as_ref(), word.as_ref()],
+            marks,
+            &directory,
+        );
         let _ = fs::remove_dir_all(&directory);
-        let trace = measured.with_context(|| way.name)?;
+        measured.with_context(|| word.to_owned())
+    };
+    for way in WAYS {
+        // What is between the first mark and the last one interests: from hook to SYN.
+        let mut marks: Vec<&str> = way.hops.iter().map(|hop| hop.1).collect();
+        marks.retain(|&mark| mark != HOOK && mark != SYN);
+        marks.sort();
+        marks.dedup();
+        marks.insert(0, HOOK);
+        marks.push(SYN);
+        let trace = measure("latency", way.name, &marks)?;
         let connections = print(&way, &trace)?;
         if functions {
             print_functions(&symbols, &trace, connections)?;
         }
     }
-    Ok(())
+    let mut marks: Vec<&str> = EVENTS.iter().map(|event| event.1).collect();
+    marks.extend(NOTIFIERS);
+    marks.extend([SENT, DELIVERED]);
+    print_events(&measure("cost", "life", &marks)?)
 }
 
-/// What the plugin wrote about a run.
+/// What the plugin wrote about a run of a payload.
 fn measure(
-    way: &Way,
     symbols: &Symbols,
     plugin: &str,
-    latency: &str,
+    payload: &[&OsStr],
+    names: &[&str],
     directory: &Path,
 ) -> Result<String> {
     let [marks, out] = ["marks", "out"].map(|name| directory.join(name));
-    // What is between the first mark and the last one interests: from hook to SYN.
-    let mut names: Vec<&str> = way.hops.iter().map(|hop| hop.1).collect();
-    names.retain(|&name| name != HOOK && name != SYN);
-    names.sort();
-    names.dedup();
-    names.insert(0, HOOK);
-    names.push(SYN);
     let lines: Result<String> = names
         .iter()
         .map(|name| Ok(format!("{:x} {name}\n", symbols.address(name)?)))
@@ -121,11 +154,21 @@ fn measure(
         out.display()
     );
     let status = Command::new("qemu/run")
-        .args(["--qemu", &words, latency, way.name])
+        .args(["--qemu", &words])
+        .args(payload)
         .status()
         .context("cannot run qemu/run")?;
     ensure!(status.success(), "qemu/run failed");
     fs::read_to_string(&out).context("the plugin wrote nothing")
+}
+
+/// The mark and the count of each line about one.
+fn marks(trace: &str) -> impl Iterator<Item = Result<(&str, u64)>> {
+    let lines = trace.lines().filter(|line| !line.starts_with("block "));
+    lines.map(|line| {
+        let (name, count) = line.split_once(' ').context("a line without a count")?;
+        Ok((name, count.parse()?))
+    })
 }
 
 /// The mean instructions of each hop over all connections that took the whole way.
@@ -133,14 +176,14 @@ fn print(way: &Way, trace: &str) -> Result<u64> {
     let mut sums = vec![0; way.hops.len()];
     let mut connections = 0u64;
     let mut counts: Vec<u64> = Vec::new();
-    for line in trace.lines().filter(|line| !line.starts_with("block ")) {
-        let (name, count) = line.split_once(' ').context("a line without a count")?;
+    for mark in marks(trace) {
+        let (name, count) = mark?;
         if name == HOOK {
             counts.clear();
         } else if counts.is_empty() || way.hops[counts.len() - 1].1 != name {
             continue;
         }
-        counts.push(count.parse()?);
+        counts.push(count);
         if counts.len() > way.hops.len() {
             let hops = counts.windows(2).map(|pair| pair[1] - pair[0]);
             sums.iter_mut().zip(hops).for_each(|(sum, hop)| *sum += hop);
@@ -161,6 +204,38 @@ fn print(way: &Way, trace: &str) -> Result<u64> {
     let total: u64 = sums.iter().sum();
     println!("{:>8}  from hook to SYN\n", total / connections);
     Ok(connections)
+}
+
+/// The mean instructions from a hook until its message is made, and until its listener has it.
+fn print_events(trace: &str) -> Result<()> {
+    println!("\nevents: instructions until the message is made, then until a listener has it");
+    let mut sums = BTreeMap::<&str, [u64; 3]>::new();
+    let mut way = Vec::new();
+    for mark in marks(trace) {
+        let (name, count) = mark?;
+        match (name, &way[..]) {
+            (SENT, [_]) => way.push((name, count)),
+            (DELIVERED, &[(hook, called), (_, sent)]) => {
+                let [number, made, delivered] = sums.entry(hook).or_default();
+                *number += 1;
+                *made += sent - called;
+                *delivered += count - sent;
+                way.clear();
+            }
+            (SENT | DELIVERED, _) => (),
+            (hook, _) => way = vec![(hook, count)],
+        }
+    }
+    for (event, hook) in EVENTS {
+        let sums = sums.get(hook);
+        let [number, made, delivered] = sums.with_context(|| format!("no {event} was sent"))?;
+        println!(
+            "{:>8}{:>8}  {event} ({hook}), mean of {number}",
+            made / number,
+            delivered / number
+        );
+    }
+    Ok(())
 }
 
 /// The functions in which most instructions were, between hook and SYN.
