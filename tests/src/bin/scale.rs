@@ -185,6 +185,7 @@ fn whole(client: &mut PathManager, count: usize) -> Result<()> {
             .iter()
             .map(|c| c.subflows.iter().filter(joined).count());
         let lacking = subflows.filter(|&number| number != SUBFLOWS).count();
+        eprintln!("{:?} {lacking} lacking; sample {:?}", Instant::now(), connections.iter().find(|c| c.subflows.len() != SUBFLOWS).map(|c| c.subflows.len()));
         ensure!(lacking == 0, "{lacking} connections without all subflows");
         Ok(())
     })
