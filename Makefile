@@ -53,11 +53,11 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
 # A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
-test: guest ## all tests: on the host, of the runner, in the guest
+test: guest ## all tests: on the host, of the runner, in the guest, the experiments in short
 	@log=$$(mktemp); set -m; \
 	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; set +m; \
 	trap 'kill -- -$$guest 2>/dev/null || true; rm -f "$$log"' EXIT; \
-	$(MAKE) --no-print-directory test-host test-runner; \
+	$(MAKE) --no-print-directory test-host test-runner test-experiments; \
 	tail --pid=$$guest -n +1 -f "$$log"; \
 	wait $$guest
 
@@ -87,8 +87,10 @@ test-upstream: guest ## the kernel's own MPTCP tests, with the series and withou
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch, dependencies
 	@CARGO=$(CARGO) scripts/lint
 
-experiments: guest ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
-	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) $(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
+experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
+	@$(if $(QUICK),,mkdir -p report; $(HOPS) >report/hops.txt)
+	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick,--hops report/hops.txt) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
 
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1
@@ -99,8 +101,9 @@ fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each targe
 fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)
 	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-14400} qemu/run --kernel $(KERNEL) $(BIN)/fuzz $(ARGS)
 
+# The kernel's table of tokens grows with its memory.
 scale: guest ## 10,000 connections of four subflows, and the death of their path (ARGS=CONNECTIONS)
-	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-3600} qemu/run --kernel $(KERNEL) $(BIN)/scale $(ARGS)
+	@SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-3600} qemu/run --kernel $(KERNEL) --qemu "-m 12G" $(BIN)/scale $(ARGS)
 
 bench: guest ## measure what the module costs, and the delay of a second subflow
 	@qemu/run --kernel $(KERNEL) $(BIN)/cost
@@ -114,8 +117,9 @@ $(GUEST)/hops.so: qemu/hops.c
 	@mkdir -p $(GUEST)
 	@gcc -O2 -Wall -shared -fPIC -o $@ $<
 
+HOPS = $(BIN)/hops $(GUEST)/hops.so "$$(scripts/kernel --print-dir gcc)/System.map" $(BIN)
 hops: guest $(GUEST)/hops.so ## count the instructions of each event, and from a hook to a SYN
-	@$(BIN)/hops $(GUEST)/hops.so "$$(scripts/kernel --print-dir gcc)/System.map" $(BIN) $(ARGS)
+	@$(HOPS) $(ARGS)
 
 clean: ## remove what was built here (the caches stay)
 	rm -rf target

@@ -153,9 +153,11 @@ fn measure(
         marks.display(),
         out.display()
     );
+    // The tables alone are this program's output.
     let status = Command::new("qemu/run")
         .args(["--qemu", &words])
         .args(payload)
+        .stdout(std::io::stderr())
         .status()
         .context("cannot run qemu/run")?;
     ensure!(status.success(), "qemu/run failed");

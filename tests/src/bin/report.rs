@@ -37,6 +37,9 @@ struct Arguments {
     /// Take tables that are there, although the guest has changed
     #[arg(long)]
     keep: bool,
+    /// What make hops has printed, to be part of the report
+    #[arg(long, value_name = "FILE")]
+    hops: Option<PathBuf>,
     /// Where tables, drawings and the report go
     #[arg(long, value_name = "DIR", default_value = "report")]
     directory: PathBuf,
@@ -103,9 +106,14 @@ fn report(arguments: &Arguments) -> Result<bool> {
         chapters.push((experiment, results, chapter));
     }
     if !arguments.quick {
+        let hops = arguments.hops.as_ref().map(|file| {
+            let missing = || format!("no {}: run make hops", file.display());
+            fs::read_to_string(file).with_context(missing)
+        });
         let preface = Preface {
             versions: lab.versions(&jobs)?,
             effort,
+            hops: hops.transpose()?,
         };
         experiment::write(&arguments.directory, &preface, &chapters)?;
         let page = arguments.directory.join("report.html");

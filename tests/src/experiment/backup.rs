@@ -397,7 +397,7 @@ got it.
 - *smapp*: `smapp run backup --rto 1s`. Nothing is opened on the second path until the retransmission
   timeout of the subflow exceeds one second; then a subflow is opened there, and the old one closed.";
 
-const TOPOLOGY: &str = "\
+const TOPOLOGY: &str = "
           eth0 10.0.1.2                 c0
          ,------ primary, 5 Mbit/s, 10 ms ------.
   client                                        router ------ server 10.0.3.2

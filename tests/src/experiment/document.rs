@@ -16,7 +16,17 @@ pub struct Preface {
     pub versions: Vec<(String, String)>,
     /// How long all runs took, on how many CPUs: a sentence.
     pub effort: String,
+    /// The instructions of each hop and of each event, if they were counted.
+    pub hops: Option<String>,
 }
+
+const HOPS: &str = "
+## Instruction by instruction
+
+What `make hops` has counted with a plugin of QEMU: from the hook that says that a connection is
+established to the SYN of its second subflow, and from each hook until its event is sent. In brackets
+the function of the kernel at which a hop ends, or the hook.
+";
 
 /// What all experiments have in common.
 const METHOD: &str = "\
@@ -65,6 +75,9 @@ pub fn write(
         }
         text += &section(*experiment, results, chapter);
     }
+    if let Some(hops) = &preface.hops {
+        text += &format!("{HOPS}\n```\n{}\n```\n", hops.trim());
+    }
     put(directory, "report.md", &text)?;
     put(directory, "report.html", &html(&text))
 }
@@ -76,7 +89,7 @@ fn section(experiment: &dyn Experiment, results: &Results, chapter: &Chapter) ->
         topology,
         ..
     } = chapter;
-    let mut text = format!("\n## {title}\n\n{method}\n\n```\n{topology}\n```\n\n");
+    let mut text = format!("\n## {title}\n\n{method}\n\n```{topology}\n```\n\n");
     for figure in &chapter.figures {
         let (name, caption) = (&figure.name, &figure.caption);
         text += &format!("![{caption}]({name}.svg)\n\n*{caption}*\n\n");

@@ -59,7 +59,7 @@ const CONDITIONS: [Condition; 4] = [
         downloads: 200,
     },
     Condition {
-        words: "idle, 1 ns, no link delay",
+        words: "idle, no link delay, 1 ns",
         paper: "-",
         hogs: 0,
         delay_us: 0,
@@ -199,7 +199,7 @@ impl Experiment for Latency {
                 format!("latency-{}", name.to_lowercase()),
                 format!(
                     "CDF of the delay from the SYN of a connection to that of its second \
-                         subflow, {words} for an instruction."
+                         subflow: {words} an instruction."
                 ),
                 plot.svg()?,
             ));
@@ -242,7 +242,7 @@ HZ=1000. The columns beside *7.3, fullmesh* are differences to it.
 
 With CPU hogs two processes that always compute share the CPU with everyone.";
 
-const TOPOLOGY: &str = "\
+const TOPOLOGY: &str = "
           eth0 10.0.1.2                          c0
          ,------ path 1, 1 Gbit/s, 500 us -----------------.
   client                                                   router ------ server 10.0.3.2
@@ -251,7 +251,8 @@ const TOPOLOGY: &str = "\
 
 const DISCUSSION: &str = "\
 Two round trips are the same for all: a client is fully established when its first data is
-acknowledged. What is left is the way from the hook to the SYN, which `make hops` counts instruction by
-instruction. Virtual time knows no caches, no mitigations and no second CPU. Without a link delay the
-processes of client and server queue for the one CPU, and the order in which they run decides: the path
-manager of the kernel waits for a worker thread behind them.";
+acknowledged. What is left is the way from the hook to the SYN, counted in the last section.
+Virtual time knows no caches, no mitigations and no second CPU. Without a link delay the processes of
+client and server queue for the one CPU, and the order in which they run decides: the path manager of
+the kernel waits for a worker thread behind them. With CPU hogs, too: a controller that has slept is
+let in at once, the worker is not.";

@@ -341,7 +341,7 @@ new subflow, and when the data arrives. *Endpoint follows the address* is the in
 with somebody beside it who removes the endpoint with the address and adds it again, as
 NetworkManager does.";
 
-const TOPOLOGY: &str = "\
+const TOPOLOGY: &str = "
           eth0 10.0.1.2                  c0
          ,------ path 1, 10 Mbit/s, 10 ms ------.     NAT, conntrack
   client                                        router ------ server 10.0.3.2

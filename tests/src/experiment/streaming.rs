@@ -261,7 +261,7 @@ to the segment that completes it and all blocks before it, in the capture at the
   than half of a block is acknowledged, and a subflow whose retransmission timeout exceeds one second
   is closed. It runs beside the application and guesses when a block begins.";
 
-const TOPOLOGY: &str = "\
+const TOPOLOGY: &str = "
           eth0 10.0.1.2                          c0
          ,------ path 1, 5 Mbit/s, 10 ms, 0-40% loss ------.
   client                                                   router ------ server 10.0.3.2
