@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,16 +20,25 @@ use smapp::{EventKind, EventSet};
 use smapp_tests::experiment::host;
 use smapp_tests::traffic::{self, Crowd, listen};
 use smapp_tests::{
-    Attached, Family, Fault, Netns, Observer, Path, PathManager, Process, Shape, Topology,
-    topology, wait_for,
+    Attached, Family, Netns, Observer, PathManager, Process, Shape, Topology, topology, wait_for,
 };
 use socket2::Protocol;
 
 const SUBFLOWS: usize = 4;
+/// Addresses of the client on the path: one has too few ports for all subflows.
+const ADDRESSES: std::ops::Range<u8> = 2..6;
 /// Patience for what very many do.
 const LONG: Duration = Duration::from_secs(600);
 /// How long the path is dead: longer than a subflow survives it.
 const OUTAGE: Duration = Duration::from_secs(30);
+/// What the router does with the path meanwhile.
+const DEAD: &str = "table ip dead {\n\
+    chain forward {\n\
+      type filter hook forward priority 0;\n\
+      iifname c0 drop\n\
+      oifname c0 drop\n\
+    }\n\
+  }\n";
 /// Connections of the other namespace.
 const OTHERS: u32 = 100;
 
@@ -53,6 +62,10 @@ fn scale(count: usize) -> Result<()> {
     client.set_sysctl("ipv4/tcp_retries2", "5")?;
     client.set_sysctl("mptcp/close_timeout", "3600")?;
     host::kernel(server, &[])?;
+    let more = ADDRESSES.skip(1).map(|host| {
+        format!("address add 10.0.1.{host}/24 dev eth0\nrule add from 10.0.1.{host} table 1\n")
+    });
+    client.ip(&more.collect::<String>())?;
 
     let mut kernel = kernel_memory()?;
     let mut grown = |what: &str, number: usize| -> Result<()> {
@@ -99,7 +112,7 @@ fn scale(count: usize) -> Result<()> {
         bystander(&other)?
     );
 
-    topology.break_path(Path::First, Fault::Blackhole)?;
+    topology.router.nft(DEAD)?;
     let before = client_side.client().stats()?;
     let busy = processor_time(daemon.id())?;
     for [near, _] in &mut ends {
@@ -124,7 +137,7 @@ fn scale(count: usize) -> Result<()> {
     }
     println!("processor time of the daemon: {:.2} s", busy.as_secs_f64());
 
-    topology.repair_path(Path::First, Fault::Blackhole)?;
+    topology.router.nft("delete table ip dead\n")?;
     let since = Instant::now();
     for (number, [_, far]) in ends.iter_mut().enumerate() {
         let mut byte = [0];
@@ -153,9 +166,18 @@ fn scale(count: usize) -> Result<()> {
 fn connect(client: &Netns, listener: &TcpListener, count: usize) -> Result<Vec<[TcpStream; 2]>> {
     traffic::allow_files()?;
     let to = listener.local_addr()?;
-    (0..count)
-        .map(|_| {
-            let mut near = traffic::connect(client, to, b"!")?;
+    let locals = ADDRESSES.map(|host| SocketAddr::from(([10, 0, 1, host], 0)));
+    let locals = locals.cycle().take(count);
+    locals
+        .map(|local| {
+            let near = client.enter(|| -> Result<_> {
+                let socket = traffic::socket(Family::V4, Protocol::MPTCP)?;
+                socket.bind(&local.into())?;
+                socket.connect(&to.into())?;
+                Ok(socket)
+            });
+            let mut near = TcpStream::from(near?);
+            near.write_all(b"!")?;
             let (mut far, _) = listener.accept()?;
             far.read_exact(&mut [0])?;
             far.write_all(b"!")?;
