@@ -39,6 +39,8 @@ const SPLATS: &[&str] = &[
     "unregister_netdevice: waiting",
     "new suspected memory leaks",
 ];
+/// What a debugging aid says of itself when its own allocation was made to fail.
+const SHORTAGE: &str = "ref_tracker: memory allocation failure";
 /// How much of a splat goes to the console.
 const SPLAT_LINES: usize = 80;
 /// Loading an unsigned module (13) from outside the tree (12) is what the guest is for;
@@ -89,7 +91,7 @@ fn is_splat(line: &str) -> bool {
         let mut places = line.match_indices(splat);
         places.any(|(at, _)| !line[..at].ends_with(char::is_alphanumeric))
     };
-    SPLATS.iter().copied().any(says)
+    SPLATS.iter().copied().any(says) && !line.starts_with(SHORTAGE)
 }
 
 /// The kernel remembers warnings even if the log has lost them.
