@@ -88,9 +88,9 @@ lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch
 	@CARGO=$(CARGO) scripts/lint
 
 experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
-	@$(if $(QUICK),,mkdir -p report; $(HOPS) >report/hops.txt)
-	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick,--hops report/hops.txt) \
-		$(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(if $(QUICK)$(ONLY),,mkdir -p report; $(HOPS) >report/hops.txt)
+	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) \
+		$(if $(ONLY),--only $(ONLY),$(if $(QUICK),,--hops report/hops.txt)) $(if $(SEEDS),--seeds $(SEEDS))
 
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1

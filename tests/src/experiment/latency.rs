@@ -251,8 +251,7 @@ const TOPOLOGY: &str = "
 
 const DISCUSSION: &str = "\
 Two round trips are the same for all: a client is fully established when its first data is
-acknowledged. What is left is the way from the hook to the SYN, counted in the last section.
-Virtual time knows no caches, no mitigations and no second CPU. Without a link delay the processes of
-client and server queue for the one CPU, and the order in which they run decides: the path manager of
-the kernel waits for a worker thread behind them. With CPU hogs, too: a controller that has slept is
-let in at once, the worker is not.";
+acknowledged. What is left is the way from the hook to the SYN, which `make hops` counts instruction
+by instruction. Virtual time knows no caches, no mitigations and no second CPU. Without a link delay
+the processes of client and server queue for the one CPU, and the order in which they run decides: the
+path manager of the kernel waits for a worker thread behind them.";

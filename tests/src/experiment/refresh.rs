@@ -20,9 +20,7 @@ const RATE: u32 = 8;
 /// What the paper calls 100 MB: its 111.7 s over one path are 100 MiB and headers.
 const SIZE: u64 = 100 << 20;
 const QUICK_SIZE: u64 = 25 << 20;
-const SEEDS: [u64; 20] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
-];
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=20;
 /// With these the ports of ndiffports lead over two paths.
 const QUICK_SEEDS: [u64; 2] = [8, 14];
 /// The paper's times in seconds for all four paths, and for one.
@@ -63,12 +61,12 @@ impl Experiment for Refresh {
 
     fn runs(&self, scale: Scale) -> Vec<Run> {
         let (size, seeds) = match scale {
-            Scale::Full => (SIZE, &SEEDS[..]),
-            Scale::Quick => (QUICK_SIZE, &QUICK_SEEDS[..]),
+            Scale::Full => (SIZE, SEEDS.collect()),
+            Scale::Quick => (QUICK_SIZE, QUICK_SEEDS.to_vec()),
         };
         let run = |variant| Run::new(variant).with("bytes", size);
-        let runs = |&seed| VARIANTS.map(|variant| run(variant).seed(seed));
-        seeds.iter().flat_map(runs).collect()
+        let runs = |seed| VARIANTS.map(|variant| run(variant).seed(seed));
+        seeds.into_iter().flat_map(runs).collect()
     }
 
     fn measure(&self, run: &Run, out: &File) -> Result<()> {
