@@ -115,10 +115,14 @@ impl Client {
     ) -> Result<(), Error> {
         self.seq = self.seq.wrapping_add(1);
         let request = command.encode(&mut self.request, self.family.id, self.seq);
-        self.commands
-            .call(command.name(), self.seq, request, |message| {
-                each(message.generic()?.1)
-            })
+        let take = |message: Message<'_>| each(message.generic()?.1);
+        match self.commands.call(command.name(), self.seq, request, take) {
+            // A listing while the module unloads: __netlink_dump_start() cannot hold it.
+            Err(error) if error.errno() == Some(Errno::EPROTONOSUPPORT) => {
+                Err(Error::Missing(Missing::Unloaded))
+            }
+            answer => answer,
+        }
     }
 
     /// Sends a command that is answered by an acknowledgement only.

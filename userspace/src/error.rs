@@ -23,6 +23,7 @@ impl Errno {
     pub const EINVAL: Self = Self(22);
     pub const ENOSPC: Self = Self(28);
     pub const EPIPE: Self = Self(32);
+    pub const EPROTONOSUPPORT: Self = Self(93);
     pub const EOPNOTSUPP: Self = Self(95);
     pub const EADDRINUSE: Self = Self(98);
     pub const EADDRNOTAVAIL: Self = Self(99);
