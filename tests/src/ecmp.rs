@@ -11,14 +11,15 @@
 //!                            40 ms
 //! ```
 //!
-//! Each router has a route with four next hops and hashes addresses and ports
-//! (`net.ipv4.fib_multipath_hash_policy=1`). IPv4 only.
+//! Each router has a route with four next hops and hashes protocol, addresses and ports.
+//! IPv4 only.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::netns::Netns;
+use crate::netns::{Netns, tool};
 use crate::report;
 
 /// Number of paths.
@@ -61,7 +62,10 @@ impl Ecmp {
         let routers = [(&self.near, 1), (&self.far, 2)];
         for (router, _) in routers {
             router.set_sysctl("ipv4/ip_forward", "1")?;
-            router.set_sysctl("ipv4/fib_multipath_hash_policy", "1")?;
+            // Policy 1 takes these too, but not from a sender on the same host: there it finds
+            // a hash in the segment, that of the socket (fib_multipath_hash()).
+            router.set_sysctl("ipv4/fib_multipath_hash_policy", "3")?;
+            router.set_sysctl("ipv4/fib_multipath_hash_fields", "0x37")?;
         }
         let pairs: String = (0..PATHS)
             .map(|n| format!("link add p{n} type veth peer name p{n} netns far\n"))
@@ -95,6 +99,34 @@ impl Ecmp {
             router.tc(&shapes.collect::<String>())?;
         }
         Ok(())
+    }
+
+    /// Have the client's router hash these source ports to one and the same path.
+    ///
+    /// It stays a hash: where other ports lead is left to chance.
+    pub fn hash_to_one_path(&self, ports: &[u16], to: u16) -> Result<()> {
+        let server = Self::SERVER;
+        let route = |port| {
+            format!(
+                "route get {server} from 10.1.0.2 iif edge ipproto tcp sport {port} dport {to}\n"
+            )
+        };
+        let routes: String = ports.iter().map(route).collect();
+        // One in 4^(ports - 1) will do.
+        for seed in 1..=u16::MAX {
+            let sysctl = "ipv4/fib_multipath_hash_seed";
+            self.near.set_sysctl(sysctl, seed.to_string())?;
+            let answers = tool("ip", &["-n", self.near.name(), "-batch", "-"], &routes)?;
+            let paths: BTreeSet<_> = answers
+                .split(" dev ")
+                .skip(1)
+                .map(|rest| rest.split(' ').next())
+                .collect();
+            if paths.len() == 1 {
+                return Ok(());
+            }
+        }
+        bail!("no hash leads {ports:?} over one path")
     }
 }
 

@@ -109,7 +109,7 @@ impl Experiment for Latency {
     fn runs(&self, scale: Scale) -> Vec<Run> {
         match scale {
             Scale::Quick => ["minimal", "smapp-fullmesh", "kernel"]
-                .map(|decider| CONDITIONS[0].run(decider, 20))
+                .map(|decider| CONDITIONS[0].run(decider, 100))
                 .into(),
             Scale::Full => {
                 // A short one first.
