@@ -73,10 +73,10 @@ impl Table {
                 !known
             }
             Event::SubflowEstablished { subflow, .. } => {
-                // Unless all that is known is this: estab tells of the initial subflow.
-                let known = self.0.contains_key(&event.token());
                 let entry = self.open(event);
-                entry.established |= known;
+                // Unless the initial subflow is not known: estab is going to tell of it.
+                let subflows = &entry.connection.subflows;
+                entry.established |= subflows.iter().any(|known| known.initial);
                 entry.put(subflow, TcpState::ESTABLISHED) != Some(TcpState::ESTABLISHED)
             }
             Event::SubflowClosed { token, subflow, .. } => self.remove(token, subflow.id),

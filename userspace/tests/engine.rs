@@ -259,6 +259,34 @@ fn estab_is_told_once_even_if_the_connection_was_attached() {
 }
 
 #[test]
+fn joins_before_estab_do_not_hide_the_initial_subflow() {
+    struct Joins(Log);
+    impl Controller for Joins {
+        fn events(&self) -> EventSet {
+            EventSet::of(&[EventKind::Established, EventKind::SubflowEstablished])
+        }
+        fn established(&mut self, context: &mut Context<'_>, token: Token) {
+            let known = context.connection(token).unwrap().subflows.len();
+            self.0.borrow_mut().push(format!("estab, {known} subflows"));
+        }
+    }
+    let mut sim = sim();
+    let connection = Connection {
+        token: TOKEN,
+        server_side: true,
+        ..Connection::default()
+    };
+    at(&mut sim, 1, move |sim| {
+        sim.created(connection, server(), client());
+        (0..2).for_each(|_| sim.peer_joins(TOKEN, server(), client()));
+        sim.established(TOKEN);
+    });
+    let log = Log::default();
+    Engine::new(sim, Joins(log.clone())).run().unwrap();
+    assert_eq!(log.take(), ["estab, 3 subflows"]);
+}
+
+#[test]
 fn lost_closes_are_told_after_the_loss() {
     let mut sim = sim();
     at(&mut sim, 1, |sim| open(sim, TOKEN));

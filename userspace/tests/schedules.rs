@@ -4,7 +4,7 @@
 //!
 //! - The engine's table equals the kernel's whenever no event is under way.
 //! - No two subflows on one pair of addresses, unless the policy is for that.
-//! - The limits of the options are kept.
+//! - The limits of the options are kept, by clients and by servers.
 //! - A policy never closes the last subflow of a connection that works.
 //! - A path that fails is tried ever more seldom.
 //! - When the connections are over no timer is left.
@@ -124,24 +124,48 @@ fn happening() -> impl Strategy<Value = Happening> {
     ]
 }
 
-fn schedule() -> impl Strategy<Value = Vec<(f64, Happening)>> {
-    let when = (0u32..(CALM as u32 * 20)).prop_map(|step| f64::from(step) / 20.0);
-    prop::collection::vec((when, happening()), 1..60)
+/// A time before the calm.
+fn when() -> impl Strategy<Value = f64> {
+    (0u32..(CALM as u32 * 20)).prop_map(|step| f64::from(step) / 20.0)
 }
 
-/// What a policy promises about the subflows of one connection of a client.
+fn schedule() -> impl Strategy<Value = Vec<(f64, Happening)>> {
+    prop::collection::vec((when(), happening()), 1..60)
+}
+
+/// What can happen to a server: above all that its peers open subflows.
+fn visits() -> impl Strategy<Value = Vec<(f64, Happening)>> {
+    use Happening::*;
+    let token = || 0..CONNECTIONS / 2;
+    let visit = prop_oneof![
+        2 => (token(), any::<bool>()).prop_map(|(token, v6)| Open { token, server_side: true, v6 }),
+        8 => (token(), 0u8..3).prop_map(|(t, host)| PeerJoins(t, host)),
+        1 => (token(), errno()).prop_map(|(t, errno)| SubflowClosed(t, 0, errno)),
+        1 => any::<bool>().prop_map(LoseEvents),
+    ];
+    prop::collection::vec((when(), visit), 1..80)
+}
+
+/// What a policy promises about the subflows of one connection.
 #[derive(Clone, Copy, Debug)]
 struct Promise {
-    /// On one pair of addresses.
+    /// Of a client, on one pair of addresses.
     pair: usize,
-    /// In all, and from one address.
+    /// Of a client, in all and from one address.
     all: usize,
     address: usize,
+    /// Of a server, in all and with one address of the peer, once the policy knows of them.
+    accepted: Option<[usize; 2]>,
 }
 
 /// A policy from JSON, with what it promises.
 fn policies() -> impl Strategy<Value = (Policy, Promise)> {
-    let promise = |pair, all, address| Promise { pair, all, address };
+    let promise = |pair, all, address| Promise {
+        pair,
+        all,
+        address,
+        accepted: None,
+    };
     let each = [
         // Replacing is the one case in which fullmesh is asked for a second on a pair.
         (
@@ -320,6 +344,18 @@ fn keeps(connection: &Connection, promise: Promise) -> Result<(), TestCaseError>
     Ok(())
 }
 
+/// Asserts what a policy promises about a connection that this host has accepted.
+fn limits(connection: &Connection, [all, address]: [usize; 2]) -> Result<(), TestCaseError> {
+    let subflows = &connection.subflows;
+    let most = count(subflows.iter().map(|s| s.remote_address));
+    prop_assert!(
+        subflows.len() <= all && most <= address,
+        "{} subflows, {most} with one address: {connection:#?}",
+        subflows.len()
+    );
+    Ok(())
+}
+
 fn run<C: Controller>(
     sim: Sim,
     controller: C,
@@ -343,6 +379,12 @@ fn run<C: Controller>(
         prop_assert_eq!(sim.cut_off(), 0, "the last subflow that works was closed");
         if sim.is_quiet() {
             equals(&engine)?;
+            let accepted = sim.live().filter(|c| c.server_side);
+            for connection in accepted.filter(|c| sim.is_established(c.token)) {
+                promise
+                    .accepted
+                    .map_or(Ok(()), |most| limits(connection, most))?;
+            }
         }
         if !goes_on {
             return Ok(engine);
@@ -436,6 +478,7 @@ proptest! {
             pair: most(|p| p.pair),
             all: most(|p| p.all),
             address: most(|p| p.address),
+            accepted: None,
         };
         let rules = each.iter().enumerate().map(|(i, (policy, _))| {
             let all = Rule::every(&i.to_string(), policy.clone());
@@ -446,6 +489,17 @@ proptest! {
             if i + 1 == each.len() { all } else { Rule { policy: all.policy, ..only } }
         });
         let engine = run(build(&schedule), Dispatch::new(rules.collect(), 1), promise)?;
+        prop_assert_eq!(engine.timers(), 0);
+        prop_assert_eq!(engine.connections().count(), 0);
+    }
+
+    #[test]
+    fn a_server_keeps_its_limits(all in 1usize..5, address in 1usize..4, visits in visits()) {
+        let json = format!(r#"{{"limit": {{"subflows": {all}, "per-address": {address}}}}}"#);
+        let policy: Policy = serde_json::from_str(&json).unwrap();
+        let accepted = Some([all, address]);
+        let promise = Promise { pair: 0, all: 0, address: 0, accepted };
+        let engine = run(build(&visits), policy.controller(1), promise)?;
         prop_assert_eq!(engine.timers(), 0);
         prop_assert_eq!(engine.connections().count(), 0);
     }
@@ -472,7 +526,7 @@ proptest! {
             // Whatever was there is gone.
             (0..10).for_each(|_| sim.subflow_closed(Token(0), ip(LOCALS[at]), Errno::ETIMEDOUT));
         });
-        let promise = Promise { pair: 16, all: 64, address: 64 };
+        let promise = Promise { pair: 16, all: 64, address: 64, accepted: None };
         let engine = run(sim, policy.controller(1), promise)?;
         // As many at once as a policy has on a pair, and again 1, 2, 4 .. seconds later.
         let busiest = busiest(engine.backend(), Duration::from_secs(60));
