@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow, ensure};
 use smapp::message::{Connection, Subflow};
-use smapp::{Client, Controller, Engine, EventSet};
+use smapp::{Backend, Client, Controller, Engine, EventSet, LocalAddress};
 
 use crate::netns::Netns;
 use crate::path_manager::PathManager;
@@ -23,10 +23,13 @@ impl Controller for Observer {
     }
 }
 
+/// What an engine knows: the connections, and the local addresses.
+type Table = (Vec<Connection>, BTreeSet<LocalAddress>);
+
 /// An engine in a thread of its own.
 #[derive(Debug)]
 pub struct Attached {
-    thread: JoinHandle<Result<Vec<Connection>>>,
+    thread: JoinHandle<Result<Table>>,
     stop: UnixStream,
 }
 
@@ -38,27 +41,38 @@ impl Attached {
         client.stop_on(&told)?;
         let mut engine = Engine::new(client, controller);
         host.enter(|| engine.attach())?;
-        let thread = std::thread::spawn(move || {
+        // It lists the addresses of the namespace that it is in.
+        let serve = move || {
             let _told = told;
             engine.serve()?;
-            Ok(engine.connections().cloned().collect())
-        });
+            let addresses = engine.control(|_, context| context.addresses().to_vec());
+            let connections = engine.connections().cloned().collect();
+            Ok((connections, addresses.into_iter().collect()))
+        };
+        let thread = host.enter(|| std::thread::spawn(serve));
         Ok(Attached { thread, stop })
     }
 
     /// Stop, at a moment at which nothing changes: its table must be the kernel's.
     pub fn compare(mut self, host: &Netns) -> Result<()> {
         self.stop.write_all(b"!")?;
-        let table = self
+        let (table, addresses) = self
             .thread
             .join()
             .map_err(|_| anyhow!("an engine panicked"))??;
-        let kernel = PathManager::with_events(host, EventSet::default())?.connections()?;
+        let mut manager = PathManager::with_events(host, EventSet::default())?;
+        let kernel = manager.connections()?;
         ensure!(
             facts(table.iter()) == facts(kernel.iter()),
             "the table of the engine:\n{:#?}\nthe kernel's:\n{:#?}",
             facts(table.iter()),
             facts(kernel.iter())
+        );
+        let known = host.enter(|| manager.client().addresses())?;
+        let known = known.into_iter().collect();
+        ensure!(
+            addresses == known,
+            "the addresses of the engine: {addresses:?}\nthe kernel's: {known:?}"
         );
         Ok(())
     }

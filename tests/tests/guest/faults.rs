@@ -3,12 +3,20 @@
 //! or a loss that is told, never something that is half there.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Cursor, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use neli::ToBytes;
+use neli::consts::nl::NlmF;
+use neli::consts::rtnl::{Ifa, RtAddrFamily, RtScope, Rtm};
+use neli::consts::socket::{Msg, NlFamily};
+use neli::nl::{NlPayload, NlmsghdrBuilder};
+use neli::rtnl::{IfaddrmsgBuilder, RtattrBuilder};
+use neli::socket::NlSocket;
+use neli::utils::Groups;
 use rustix::io::Errno;
 use rustix::system::finit_module;
 use smapp::command::{SubflowCreate, SubflowDestroy};
@@ -18,7 +26,7 @@ use smapp::{Backend, Client, Error, Token};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::{listen, socket};
 use smapp_tests::{
-    Attached, Connection, DEADLINE, Family, Netns, Observer, PathManager, Shortage, Topology,
+    Attached, Connection, DEADLINE, Family, Netns, Observer, Path, PathManager, Shortage, Topology,
     wait_for,
 };
 use socket2::{Protocol, SockRef};
@@ -364,6 +372,87 @@ fn a_connection_lives_or_fails_whatever_its_threads_lack() -> Result<()> {
     Ok(())
 }
 
+/// The request that gives the host an address, or takes it.
+fn address_request(change: Rtm, (address, prefix): (IpAddr, u8), ifindex: u32) -> Result<Vec<u8>> {
+    let (family, octets) = match address {
+        IpAddr::V4(address) => (RtAddrFamily::Inet, address.octets().to_vec()),
+        IpAddr::V6(address) => (RtAddrFamily::Inet6, address.octets().to_vec()),
+    };
+    let local = RtattrBuilder::default()
+        .rta_type(Ifa::Local)
+        .rta_payload(octets)
+        .build()?;
+    let message = IfaddrmsgBuilder::default()
+        .ifa_family(family)
+        .ifa_prefixlen(prefix)
+        .ifa_scope(RtScope::Universe)
+        .ifa_index(ifindex)
+        .rtattrs([local].into_iter().collect())
+        .build()?;
+    let request = NlmsghdrBuilder::default()
+        .nl_type(change)
+        .nl_flags(NlmF::REQUEST | NlmF::ACK)
+        .nl_payload(NlPayload::Payload(message))
+        .build()?;
+    let mut bytes = Cursor::new(Vec::new());
+    request.to_bytes(&mut bytes)?;
+    Ok(bytes.into_inner())
+}
+
+#[test]
+fn a_local_address_comes_and_goes_or_the_loss_is_told() -> Result<()> {
+    let topology = Topology::new()?;
+    let host = &topology.client;
+    let interfaces = host.interfaces()?.into_iter();
+    let second = interfaces.filter(|(_, name)| name == Path::Second.interface());
+    let ifindex = second.map(|(number, _)| number).next().context("no eth1")?;
+    let socket = host.enter(|| NlSocket::connect(NlFamily::Route, None, Groups::empty()))?;
+    let mut buffer = [0; 4096];
+    let mut manager = PathManager::with_events(host, smapp::EventSet::default())?;
+    let mut change = |request: &[u8]| -> std::io::Result<()> {
+        socket.send(request, Msg::empty())?;
+        socket.recv(&mut buffer, Msg::empty()).map(drop)
+    };
+    let shortage = Shortage::of_everything()?;
+    for address in [("10.0.2.7".parse()?, 24), ("fd00:2::7".parse()?, 64)] {
+        let [add, delete] =
+            [Rtm::Newaddr, Rtm::Deladdr].map(|c| address_request(c, address, ifindex));
+        let (add, delete) = (add?, delete?);
+        for (what, before, request) in [("new", &delete, &add), ("del", &add, &delete)] {
+            for softirqs in [false, true] {
+                each(&format!("{what}_local_addr {}", address.0), 1, |number| {
+                    // It may be so already.
+                    change(before)?;
+                    sleep(Duration::from_millis(50));
+                    let table = Attached::to(host, Observer)?;
+                    let act = || {
+                        let changed = change(request);
+                        sleep(Duration::from_millis(50));
+                        changed
+                    };
+                    let (changed, failed) = match softirqs {
+                        false => shortage.of_this_thread(number, act)?,
+                        true => shortage.of_all(number, act)?,
+                    };
+                    table.compare(host)?;
+                    if !failed {
+                        changed?;
+                        let known = host.enter(|| manager.client().addresses())?;
+                        let has = known.iter().any(|local| local.address == address.0);
+                        ensure!(has == (what == "new"), "it did not change");
+                    }
+                    Ok(failed)
+                })?;
+            }
+        }
+    }
+    for event in [cmd::NEW_LOCAL_ADDR, cmd::DEL_LOCAL_ADDR] {
+        let lost = manager.client().stats()?.operation(event).failed;
+        ensure!(lost > 0, "no event {event} was lost");
+    }
+    Ok(())
+}
+
 #[test]
 fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
     let topology = Topology::new()?;
@@ -391,7 +480,7 @@ fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
             let known = client.connections()?;
             let token = known.first().context("not known")?.token;
             let wanted = SubflowCreate::to(connection.server_address()?);
-            let second = smapp_tests::Path::Second.client(Family::V4);
+            let second = Path::Second.client(Family::V4);
             let subflow = client.subflow_create(token, &wanted.from(second))?;
             sleep(Duration::from_millis(100));
             client.subflow_set_backup(token, subflow.id, true)?;
