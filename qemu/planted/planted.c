@@ -4,7 +4,6 @@
  *
  * insmod planted.ko mistake=NAME
  */
-#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
@@ -24,8 +23,8 @@ static void forget(void)
 	void *bytes;
 	int i;
 
-	/* several: an address may stay on a stack by chance */
-	for (i = 0; i < 10; i++) {
+	/* the sheaves of the allocator keep the latest addresses, kmemleak finds them there */
+	for (i = 0; i < 100; i++) {
 		bytes = kmalloc(333, GFP_KERNEL);
 		OPTIMIZER_HIDE_VAR(bytes);
 	}
@@ -52,7 +51,7 @@ static void write_beyond(void)
 static void sleep_in_atomic(void)
 {
 	spin_lock(&first);
-	usleep_range(10, 20);
+	kfree(kmalloc(64, GFP_KERNEL));
 	spin_unlock(&first);
 }
 

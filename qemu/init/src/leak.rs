@@ -11,13 +11,17 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// Younger allocations are not reported (MSECS_MIN_AGE in mm/kmemleak.c).
 const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// Scans twice, since a pointer may hide in a register during one scan. A kernel
-/// without kmemleak has nothing to scan.
+/// A scan remembers what an object holds, the next one reports it if that is still the same
+/// and no pointer leads there. What an old stack, or a sheaf of the allocator, still points to
+/// is not found.
+const SCANS: usize = 3;
+
+/// A kernel without kmemleak has nothing to scan.
 pub fn scan() -> Result<()> {
     if !Path::new(KMEMLEAK).exists() {
         return Ok(());
     }
-    for _ in 0..2 {
+    for _ in 0..SCANS {
         std::thread::sleep(MIN_AGE + Duration::from_secs(1));
         std::fs::write(KMEMLEAK, "scan").context("cannot scan")?;
     }
