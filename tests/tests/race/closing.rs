@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::scope;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use smapp::command::{SubflowCreate, SubflowDestroy};
@@ -51,6 +51,7 @@ fn count<T>(tally: &mut Tally, name: &'static str, result: Result<T, Error>) -> 
 /// Gives a connection orders until it is gone.
 fn order(client: &mut Client, token: Token, random: &mut Random, tally: &mut Tally) -> Result<()> {
     let second = Path::Second.client(Family::V4);
+    let mut made = None;
     let Some(known) = count(tally, "conn-get", client.connection(token))? else {
         return Ok(());
     };
@@ -66,10 +67,13 @@ fn order(client: &mut Client, token: Token, random: &mut Random, tally: &mut Tal
                 } else {
                     wanted.from(second)
                 };
-                count(tally, "create", client.subflow_create(token, &wanted))?;
+                let created = client.subflow_create(token, &wanted);
+                made = count(tally, "create", created)?.map(|subflow| subflow.id);
             }
             1 => {
-                let id = SubflowId(random.below(4) as u32);
+                let id = made
+                    .take()
+                    .unwrap_or_else(|| SubflowId(random.below(4) as u32));
                 let wanted = SubflowDestroy::id(id);
                 // The one that is left is needed.
                 if id != first.id {
@@ -127,9 +131,12 @@ fn open_and_close(topology: &Topology, seed: u64, race: &Race) -> Result<()> {
         Protocol::MPTCP,
     )?;
     while race.goes_on() {
+        let since = Instant::now();
         let mut connection = Connection::open_to(topology, listener)?;
         connection.exchange(1)?;
-        random.nap(8_000);
+        // On a kernel that checks everything a command takes longer, too.
+        let opening = since.elapsed().as_micros() as u64;
+        random.nap(4 * opening);
         let Connection {
             client,
             server,
