@@ -1,49 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How many subflows a connection may open: whatever a peer does, a policy that
-//! answers it must not flood a network.
+//! How many subflows may be opened: whatever peers do, a policy that answers them
+//! must not flood a network.
 
 use std::time::Duration;
 
-/// As many at once as the kernel allows a connection in all (255 beside the initial
-/// one): no policy with a purpose notices.
-const BURST: u32 = 256;
-/// One more each time this has passed.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// So many at once, and one more each time `interval` has passed (a token bucket).
+#[derive(Debug)]
+pub(crate) struct Bound {
+    burst: u32,
+    interval: Duration,
+    /// The same in words.
+    pub text: &'static str,
+}
 
-/// What is left of it (a token bucket).
-#[derive(Clone, Copy, Debug)]
+/// On one connection: as many at once as the kernel allows it in all (255 beside the
+/// initial one), so that no policy with a purpose notices.
+pub(crate) const CONNECTION: Bound = Bound {
+    burst: 256,
+    interval: Duration::from_secs(1),
+    text: "too many on this connection, wait a second (256 at once, then one a second)",
+};
+
+/// On all connections, to addresses of which there is no more than the word of a peer:
+/// who attracts many connections must not have them all knock at a third party.
+pub(crate) const HEARSAY: Bound = Bound {
+    burst: 1024,
+    interval: Duration::from_millis(10),
+    text: "too many to announced addresses that no subflow has reached, wait a second \
+           (1024 at once, then 100 a second, on all connections)",
+};
+
+/// What of a [`Bound`] has been used.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Allowance {
-    left: u32,
+    used: u32,
     /// Up to when what came back has been counted.
     counted: Duration,
 }
 
-impl Default for Allowance {
-    fn default() -> Self {
-        Self {
-            left: BURST,
-            counted: Duration::ZERO,
-        }
-    }
-}
-
 impl Allowance {
     /// Takes one; false if there is none.
-    pub fn take(&mut self, now: Duration) -> bool {
-        if self.left == BURST {
+    pub fn take(&mut self, bound: &Bound, now: Duration) -> bool {
+        if self.used == 0 {
             self.counted = now;
         }
-        let back = now.saturating_sub(self.counted).as_secs() / INTERVAL.as_secs();
-        let back = u32::try_from(back).unwrap_or(BURST);
-        self.left = self.left.saturating_add(back).min(BURST);
-        self.counted += INTERVAL * back;
-        match self.left.checked_sub(1) {
-            Some(left) => {
-                self.left = left;
-                true
-            }
-            None => false,
-        }
+        let passed = now.saturating_sub(self.counted);
+        let back = passed.as_nanos() / bound.interval.as_nanos();
+        let back = u32::try_from(back).unwrap_or(u32::MAX);
+        self.used = self.used.saturating_sub(back);
+        self.counted += bound.interval * back;
+        let allowed = self.used < bound.burst;
+        self.used += u32::from(allowed);
+        allowed
     }
 }
 
@@ -52,16 +60,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn after_many_at_once_there_is_one_each_second() {
-        let mut allowance = Allowance::default();
-        let mut taken = |from: u64, to: u64| {
-            let each = (from * 1000..to * 1000).step_by(1);
-            each.filter(|&ms| allowance.take(Duration::from_millis(ms)))
-                .count()
-        };
-        assert_eq!(taken(100, 110), 256 + 9);
-        assert_eq!(taken(110, 120), 10);
-        // After a rest they are back, but no more than there were.
-        assert_eq!(taken(10_000, 10_001), 256);
+    fn after_many_at_once_there_is_one_each_interval() {
+        for bound in [&CONNECTION, &HEARSAY] {
+            let burst = bound.burst as usize;
+            let mut allowance = Allowance::default();
+            // From one moment to another, in intervals; asked twenty times in each.
+            let mut taken = |from: u32, to: u32| {
+                let each = (from * 20..to * 20).map(|n| bound.interval / 20 * n);
+                each.filter(|&now| allowance.take(bound, now)).count()
+            };
+            assert_eq!(taken(100, 100 + bound.burst), 2 * burst - 1);
+            assert_eq!(taken(100 + bound.burst, 110 + bound.burst), 10);
+            // After a rest they are back, but no more than there were.
+            let rested = 10 * bound.burst;
+            assert_eq!(taken(rested, rested + bound.burst), 2 * burst - 1);
+        }
     }
 }

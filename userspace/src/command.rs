@@ -12,7 +12,7 @@ use crate::uapi::{VERSION, address, cmd, connection, subflow};
 /// A subflow to be opened; the kernel chooses what is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubflowCreate {
-    remote: SocketAddr,
+    pub(crate) remote: SocketAddr,
     remote_id: Option<AddressId>,
     local_address: Option<IpAddr>,
     local_port: Option<u16>,

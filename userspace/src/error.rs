@@ -89,9 +89,9 @@ pub enum Error {
     /// The kernel lets only the administrator of the network namespace do this.
     #[error("{0}: not permitted, needs CAP_NET_ADMIN: run as root, for example with sudo")]
     NotPermitted(&'static str),
-    /// The policy asks for subflows faster than a connection may open them; the kernel
-    /// was not asked.
-    #[error("{0}: too many on this connection, wait a second (256 at once, then one a second)")]
+    /// The policy asks for subflows faster than they may be opened, on the connection or
+    /// to what peers announce; the kernel was not asked.
+    #[error("subflow-create: {0}")]
     Throttled(&'static str),
     /// The connections changed too often while they were listed.
     #[error("connection list: interrupted by changes too often, try again")]

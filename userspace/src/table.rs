@@ -6,9 +6,11 @@
 //! was news, and what is not is not told to the controller.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::allowance::Allowance;
+use crate::allowance::{self, Allowance, Bound};
+use crate::command::SubflowCreate;
 use crate::event::{AddressId, Event, SubflowId, Token};
 use crate::message::{Address, Connection, Owner, Subflow, TcpState};
 
@@ -21,30 +23,47 @@ struct Entry {
     allowance: Allowance,
 }
 
+fn joined(subflow: &Subflow) -> bool {
+    subflow.state == Some(TcpState::ESTABLISHED)
+}
+
+impl Entry {
+    /// Whether only the word of the peer says that it is at this address.
+    fn is_hearsay(&self, address: IpAddr) -> bool {
+        let mut subflows = self.connection.subflows.iter();
+        let mut announced = self.remote_addresses.values();
+        announced.any(|known| known.address == address)
+            && !subflows.any(|s| s.remote_address == address && joined(s))
+    }
+}
+
 /// The live connections by token.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Table(BTreeMap<Token, Entry>);
+pub(crate) struct Table {
+    entries: BTreeMap<Token, Entry>,
+    /// For what peers of all connections say.
+    hearsay: Allowance,
+}
 
 impl Table {
     pub fn get(&self, token: Token) -> Option<&Connection> {
-        self.0.get(&token).map(|entry| &entry.connection)
+        self.entries.get(&token).map(|entry| &entry.connection)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Connection> {
-        self.0.values().map(|entry| &entry.connection)
+        self.entries.values().map(|entry| &entry.connection)
     }
 
     /// What the peer of a connection has announced, by ID.
     pub fn remote_addresses(&self, token: Token) -> impl Iterator<Item = &Address> {
-        let entry = self.0.get(&token).into_iter();
+        let entry = self.entries.get(&token).into_iter();
         entry.flat_map(|entry| entry.remote_addresses.values())
     }
 
     /// Takes in a connection that was listed.
     pub fn insert(&mut self, connection: Connection) {
-        let joined = |s: &Subflow| !s.initial && s.state == Some(TcpState::ESTABLISHED);
-        let established = connection.subflows.iter().any(joined);
-        self.0.insert(
+        let established = connection.subflows.iter().any(|s| !s.initial && joined(s));
+        self.entries.insert(
             connection.token,
             Entry {
                 connection,
@@ -58,7 +77,7 @@ impl Table {
     pub fn apply(&mut self, event: &Event) -> bool {
         match *event {
             Event::Created { subflow, .. } => {
-                let new = !self.0.contains_key(&event.token());
+                let new = !self.entries.contains_key(&event.token());
                 if new {
                     self.open(event).put(subflow, TcpState::ESTABLISHED);
                 }
@@ -106,32 +125,47 @@ impl Table {
                 token, remote_ids, ..
             } => {
                 // News even if the announcement came before this table was there.
-                self.0.get_mut(&token).is_some_and(|entry| {
+                self.entries.get_mut(&token).is_some_and(|entry| {
                     let known = &mut entry.remote_addresses;
                     known.retain(|id, _| !remote_ids.contains(*id));
                     true
                 })
             }
-            Event::Closed { token, .. } => self.0.contains_key(&token),
+            Event::Closed { token, .. } => self.entries.contains_key(&token),
         }
     }
 
-    /// Whether one more subflow may be opened on a connection now; counts it.
-    pub fn allow(&mut self, token: Token, now: Duration) -> bool {
-        let entry = self.0.get_mut(&token);
-        entry.is_none_or(|entry| entry.allowance.take(now))
+    /// Whether a subflow may be opened on a connection now, which is counted, or which
+    /// bound forbids it.
+    pub fn allow(
+        &mut self,
+        token: Token,
+        subflow: &SubflowCreate,
+        now: Duration,
+    ) -> Result<(), &'static Bound> {
+        let Some(entry) = self.entries.get_mut(&token) else {
+            return Ok(());
+        };
+        if !entry.allowance.take(&allowance::CONNECTION, now) {
+            return Err(&allowance::CONNECTION);
+        }
+        let hearsay = entry.is_hearsay(subflow.remote.ip());
+        if hearsay && !self.hearsay.take(&allowance::HEARSAY, now) {
+            return Err(&allowance::HEARSAY);
+        }
+        Ok(())
     }
 
     /// Takes in a subflow whose SYN has been sent.
     pub fn add(&mut self, token: Token, subflow: Subflow) {
-        if let Some(entry) = self.0.get_mut(&token) {
+        if let Some(entry) = self.entries.get_mut(&token) {
             entry.put(subflow, TcpState::SYN_SENT);
         }
     }
 
     /// Takes out a connection that is over.
     pub fn close(&mut self, token: Token) -> Option<Connection> {
-        self.0.remove(&token).map(|entry| entry.connection)
+        self.entries.remove(&token).map(|entry| entry.connection)
     }
 
     /// The events that lead from what is known to what was `listed`, and the
@@ -182,7 +216,7 @@ impl Table {
         }
         let mut unknown = Vec::new();
         for connection in listed {
-            let entry = self.0.get_mut(&connection.token);
+            let entry = self.entries.get_mut(&connection.token);
             let entry = entry.filter(|known| is_same(&known.connection, &connection));
             let Some(entry) = entry else {
                 if !is_connecting(&connection) {
@@ -216,7 +250,7 @@ impl Table {
             } => (deny_join_id0, owner),
             _ => (false, Owner::default()),
         };
-        self.0.entry(event.token()).or_insert_with(|| Entry {
+        self.entries.entry(event.token()).or_insert_with(|| Entry {
             connection: Connection {
                 token: event.token(),
                 server_side: event.server_side(),
@@ -229,12 +263,12 @@ impl Table {
     }
 
     fn find(&mut self, token: Token, id: SubflowId) -> Option<&mut Subflow> {
-        let subflows = &mut self.0.get_mut(&token)?.connection.subflows;
+        let subflows = &mut self.entries.get_mut(&token)?.connection.subflows;
         subflows.iter_mut().find(|subflow| subflow.id == id)
     }
 
     fn remove(&mut self, token: Token, id: SubflowId) -> bool {
-        let Some(entry) = self.0.get_mut(&token) else {
+        let Some(entry) = self.entries.get_mut(&token) else {
             return false;
         };
         let subflows = &mut entry.connection.subflows;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use smapp::command::Command;
 use smapp::controller::fullmesh::{Fullmesh, Options};
 use smapp::controller::{backup, ndiffports, refresh, streaming};
-use smapp::message::Address;
+use smapp::message::{Address, Connection};
 use smapp::sim::{Outcome, Sim};
-use smapp::{AddressId, Controller, Engine, Errno, Policy};
+use smapp::{AddressId, Controller, Engine, Errno, Policy, Token};
 
 use world::*;
 
@@ -106,6 +106,68 @@ fn a_flood_of_announcements_is_no_flood_of_subflows_or_memory() {
         format!("{fullmesh:?}").len()
     });
     assert!(known < 10_000, "the policy remembers {known} bytes of text");
+}
+
+/// Many connections to one server, at the same moment.
+fn crowd(end: f64, size: u32) -> (Sim, impl Iterator<Item = Token>) {
+    let mut sim = Sim::new(seconds(end));
+    sim.address_up(local(WIFI));
+    let tokens = (1..=size).map(Token);
+    for token in tokens.clone() {
+        connect(&mut sim, 0.05, connection(token, false), WIFI, SERVER);
+    }
+    (sim, tokens)
+}
+
+fn announce_to_all(sim: &mut Sim, tokens: impl Iterator<Item = Token>, id: u8, address: &str) {
+    let address = Address {
+        id: AddressId(id),
+        address: ip(address),
+        port: None,
+    };
+    for token in tokens {
+        sim.at(seconds(1.0), move |sim| {
+            sim.address_announced(token, address)
+        });
+    }
+}
+
+#[test]
+fn many_connections_are_no_flood_of_a_third_party() {
+    const SECONDS: usize = 30;
+    let (mut sim, tokens) = crowd(SECONDS as f64, 1000);
+    sim.path(
+        ip(WIFI),
+        Outcome::Fails(Errno::ECONNREFUSED, Duration::ZERO),
+    );
+    let tokens: Vec<_> = tokens.collect();
+    for id in 1..=4 {
+        announce_to_all(
+            &mut sim,
+            tokens.iter().copied(),
+            id,
+            &format!("10.9.0.{id}"),
+        );
+    }
+    let engine = run(sim, Fullmesh::new(Options::default(), 1));
+    let opened = asked(&engine).len();
+    let most = 1024 + 100 * SECONDS;
+    assert!((1024..=most).contains(&opened), "{opened} of {most}");
+}
+
+#[test]
+fn an_announced_address_that_answers_is_reached_by_all() {
+    const CONNECTIONS: u32 = 3000;
+    let (mut sim, tokens) = crowd(120.0, CONNECTIONS);
+    announce_to_all(&mut sim, tokens, 1, "10.0.9.1");
+    let engine = run(sim, Fullmesh::new(Options::default(), 1));
+    let reached = |c: &&Connection| {
+        c.subflows
+            .iter()
+            .any(|s| s.remote_address == ip("10.0.9.1"))
+    };
+    let reached = engine.connections().filter(reached).count();
+    assert_eq!(reached, CONNECTIONS as usize);
 }
 
 #[test]

@@ -204,15 +204,16 @@ impl<'a> Context<'a> {
     }
 
     /// Opens a subflow; it is in the table when this returns. A connection may open 256
-    /// at once and one more each second: beyond that it is [`Error::Throttled`].
+    /// at once and one more each second; all of them together 1024 at once and 100 more
+    /// each second to addresses that peers announced and no subflow has reached. Beyond
+    /// that it is [`Error::Throttled`].
     pub fn subflow_create(
         &mut self,
         token: Token,
         subflow: &SubflowCreate,
     ) -> Result<Subflow, Error> {
-        if !self.table.allow(token, self.backend.now()) {
-            return Err(Error::Throttled("subflow-create"));
-        }
+        let allowed = self.table.allow(token, subflow, self.backend.now());
+        allowed.map_err(|bound| Error::Throttled(bound.text))?;
         let created = self.backend.subflow_create(token, subflow)?;
         self.table.add(token, created);
         Ok(created)
@@ -226,17 +227,18 @@ impl<'a> Context<'a> {
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
         let now = self.backend.now();
-        let allowed = subflows.iter().take_while(|_| self.table.allow(token, now));
+        let mut refused = None;
+        let allowed = subflows.iter().take_while(|subflow| {
+            refused = self.table.allow(token, subflow, now).err();
+            refused.is_none()
+        });
         let (allowed, throttled) = subflows.split_at(allowed.count());
         let mut results = self.backend.subflow_create_all(token, allowed);
         for created in results.iter().flatten() {
             self.table.add(token, *created);
         }
-        results.extend(
-            throttled
-                .iter()
-                .map(|_| Err(Error::Throttled("subflow-create"))),
-        );
+        let text = refused.map_or("", |bound| bound.text);
+        results.extend(throttled.iter().map(|_| Err(Error::Throttled(text))));
         results
     }
 
