@@ -87,10 +87,12 @@ test-upstream: guest ## the kernel's own MPTCP tests, with the series and withou
 lint: guest ## formats, clippy for user space and kernel, shellcheck, checkpatch, dependencies
 	@CARGO=$(CARGO) scripts/lint
 
+WHOLE = $(if $(QUICK)$(ONLY),,yes)
 experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONLY=name,.. SEEDS=n QUICK=1)
-	@$(if $(QUICK)$(ONLY),,mkdir -p report; $(HOPS) >report/hops.txt)
-	@$(BIN)/report $(if $(QUICK),--quick --directory target/quick) \
-		$(if $(ONLY),--only $(ONLY),$(if $(QUICK),,--hops report/hops.txt)) $(if $(SEEDS),--seeds $(SEEDS))
+	@$(if $(WHOLE),mkdir -p report; $(HOPS) >report/hops.txt)
+	@$(BIN)/report $(if $(WHOLE),--hops report/hops.txt) \
+		$(if $(QUICK),--quick --directory target/quick) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(SEEDS),--seeds $(SEEDS))
 
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1

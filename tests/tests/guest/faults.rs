@@ -403,9 +403,9 @@ fn address_request(change: Rtm, (address, prefix): (IpAddr, u8), ifindex: u32) -
 fn a_local_address_comes_and_goes_or_the_loss_is_told() -> Result<()> {
     let topology = Topology::new()?;
     let host = &topology.client;
-    let interfaces = host.interfaces()?.into_iter();
-    let second = interfaces.filter(|(_, name)| name == Path::Second.interface());
-    let ifindex = second.map(|(number, _)| number).next().context("no eth1")?;
+    let mut interfaces = host.interfaces()?.into_iter();
+    let second = interfaces.find(|(_, name)| name == Path::Second.interface());
+    let (ifindex, _) = second.context("no second interface")?;
     let socket = host.enter(|| NlSocket::connect(NlFamily::Route, None, Groups::empty()))?;
     let mut buffer = [0; 4096];
     let mut manager = PathManager::with_events(host, smapp::EventSet::default())?;
