@@ -10,8 +10,8 @@ SHELL := /bin/bash
 KERNEL ?= gcc
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
-# How long each of the races goes on, in seconds of real time.
-RACE ?= 10
+# How long each of the races goes on, in seconds of real time; the debug kernel is slower.
+RACE ?= $(if $(filter debug,$(KERNEL)),30,10)
 
 # Any cargo from 1.85 on; scripts/setup installs Debian's.
 CARGO ?= cargo
@@ -78,8 +78,8 @@ test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each
 		$(CARGO) test --release -p smapp-tests --test race -- --nocapture $(ARGS)
 
 test-debug: ## the tests in the guest and the races, on the debug kernel
-	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-guest KERNEL=debug
-	@SMAPP_TIMEOUT=3600 $(MAKE) --no-print-directory test-races KERNEL=debug
+	@SMAPP_TIMEOUT=10800 $(MAKE) --no-print-directory test-guest KERNEL=debug
+	@SMAPP_TIMEOUT=10800 $(MAKE) --no-print-directory test-races KERNEL=debug
 
 test-upstream: guest ## the kernel's own MPTCP tests, with the series and without (ARGS=suite)
 	@scripts/upstream $(ARGS)
