@@ -21,9 +21,9 @@ pub(crate) const CONNECTION: Bound = Bound {
     text: "too many on this connection, wait a second (256 at once, then one a second)",
 };
 
-/// On all connections, to addresses of which there is no more than the word of a peer:
-/// who attracts many connections must not have them all knock at a third party.
-pub(crate) const HEARSAY: Bound = Bound {
+/// On all connections, to announced addresses that no subflow of theirs has reached: who
+/// attracts many connections must not have them all knock at a third party.
+pub(crate) const UNREACHED: Bound = Bound {
     burst: 1024,
     interval: Duration::from_millis(10),
     text: "too many to announced addresses that no subflow has reached, wait a second \
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn after_many_at_once_there_is_one_each_interval() {
-        for bound in [&CONNECTION, &HEARSAY] {
+        for bound in [&CONNECTION, &UNREACHED] {
             let burst = bound.burst as usize;
             let mut allowance = Allowance::default();
             // From one moment to another, in intervals; asked twenty times in each.

@@ -28,8 +28,8 @@ fn joined(subflow: &Subflow) -> bool {
 }
 
 impl Entry {
-    /// Whether only the word of the peer says that it is at this address.
-    fn is_hearsay(&self, address: IpAddr) -> bool {
+    /// Whether the peer announced an address to which no subflow has joined yet.
+    fn is_unreached(&self, address: IpAddr) -> bool {
         let mut subflows = self.connection.subflows.iter();
         let mut announced = self.remote_addresses.values();
         announced.any(|known| known.address == address)
@@ -41,8 +41,8 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Table {
     entries: BTreeMap<Token, Entry>,
-    /// For what peers of all connections say.
-    hearsay: Allowance,
+    /// For all connections.
+    unreached: Allowance,
 }
 
 impl Table {
@@ -149,11 +149,12 @@ impl Table {
         if !entry.allowance.take(&allowance::CONNECTION, now) {
             return Err(&allowance::CONNECTION);
         }
-        let hearsay = entry.is_hearsay(subflow.remote.ip());
-        if hearsay && !self.hearsay.take(&allowance::HEARSAY, now) {
-            return Err(&allowance::HEARSAY);
+        let reached = !entry.is_unreached(subflow.remote.ip());
+        if reached || self.unreached.take(&allowance::UNREACHED, now) {
+            Ok(())
+        } else {
+            Err(&allowance::UNREACHED)
         }
-        Ok(())
     }
 
     /// Takes in a subflow whose SYN has been sent.
