@@ -5,12 +5,12 @@ mod world;
 
 use std::time::Duration;
 
-use smapp::command::Command;
+use smapp::command::{Command, SubflowCreate};
 use smapp::controller::fullmesh::{Fullmesh, Options};
 use smapp::controller::{backup, ndiffports, refresh, streaming};
 use smapp::message::{Address, Connection};
 use smapp::sim::{Outcome, Sim};
-use smapp::{AddressId, Controller, Engine, Errno, Policy, Token};
+use smapp::{AddressId, Context, Controller, Engine, Errno, Error, EventSet, Policy, Token};
 
 use world::*;
 
@@ -153,6 +153,40 @@ fn many_connections_are_no_flood_of_a_third_party() {
     let opened = asked(&engine).len();
     let most = 1024 + 100 * SECONDS;
     assert!((1024..=most).contains(&opened), "{opened} of {most}");
+}
+
+/// Asks for many subflows to what is announced and for one to the server, at once.
+#[derive(Default)]
+struct Batches {
+    to_server: usize,
+    throttled: usize,
+}
+
+impl Controller for Batches {
+    fn events(&self) -> EventSet {
+        EventSet::ALL
+    }
+
+    fn address_announced(&mut self, context: &mut Context<'_>, token: Token, there: &Address) {
+        let mut batch = vec![SubflowCreate::to((there.address, 80).into()); 150];
+        batch.push(SubflowCreate::to(SERVER.parse().unwrap()));
+        let results = context.subflow_create_all(token, &batch);
+        self.to_server += usize::from(results.last().unwrap().is_ok());
+        let throttled = |r: &&Result<_, _>| matches!(r, Err(Error::Throttled(_)));
+        self.throttled += results.iter().filter(throttled).count();
+    }
+}
+
+#[test]
+fn a_flood_does_not_keep_others_from_their_server() {
+    const CONNECTIONS: u32 = 10;
+    let (mut sim, tokens) = crowd(3.0, CONNECTIONS);
+    announce_to_all(&mut sim, tokens, 1, "10.9.0.1");
+    let mut engine = run(sim, Batches::default());
+    engine.control(|batches, _| {
+        assert_eq!(batches.throttled, 1500 - 1024);
+        assert_eq!(batches.to_server, CONNECTIONS as usize);
+    });
 }
 
 #[test]

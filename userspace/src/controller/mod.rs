@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::address::LocalAddress;
+use crate::allowance::Bound;
 use crate::backend::Backend;
 use crate::command::{SubflowCreate, SubflowDestroy};
 use crate::error::{Errno, Error};
@@ -227,19 +228,23 @@ impl<'a> Context<'a> {
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
         let now = self.backend.now();
-        let mut refused = None;
-        let allowed = subflows.iter().take_while(|subflow| {
-            refused = self.table.allow(token, subflow, now).err();
-            refused.is_none()
-        });
-        let (allowed, throttled) = subflows.split_at(allowed.count());
-        let mut results = self.backend.subflow_create_all(token, allowed);
-        for created in results.iter().flatten() {
-            self.table.add(token, *created);
+        // What one of them may not reach is no reason to refuse the others.
+        let each = subflows.iter().map(|s| self.table.allow(token, s, now));
+        let each: Vec<_> = each.collect();
+        let allowed = subflows.iter().zip(&each).filter(|(_, may)| may.is_ok());
+        let allowed: Vec<_> = allowed.map(|(subflow, _)| *subflow).collect();
+        let created = self.backend.subflow_create_all(token, &allowed);
+        for subflow in created.iter().flatten() {
+            self.table.add(token, *subflow);
         }
-        let text = refused.map_or("", |bound| bound.text);
-        results.extend(throttled.iter().map(|_| Err(Error::Throttled(text))));
-        results
+        let mut created = created.into_iter();
+        let answer = |may: Result<(), &Bound>| match may {
+            Ok(()) => created
+                .next()
+                .unwrap_or(Err(Error::NoAnswer("subflow-create"))),
+            Err(bound) => Err(Error::Throttled(bound.text)),
+        };
+        each.into_iter().map(answer).collect()
     }
 
     /// Closes a subflow; it leaves the table with its event.
