@@ -263,7 +263,8 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
     scene.each(
         "withdraw",
         |s| s.client.withdraw(token, &third),
-        |_, _| {
+        |s, _| {
+            s.connection.exchange(1)?;
             sleep(Duration::from_millis(100));
             Ok(())
         },
