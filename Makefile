@@ -36,7 +36,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@scripts/module $(KERNEL)
 
 programs: setup
-	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests --bins
+	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests -p smapp-measure --bins
 
 # Packed anew if the list or a program has changed.
 $(addprefix $(BIN)/,smapp smapp-init topology): programs ;
@@ -63,7 +63,7 @@ test: guest ## all tests: on the host, of the runner, in the guest, the experime
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp --all-features
-	@$(CARGO) test -p smapp-tests --lib
+	@$(CARGO) test -p smapp-tests -p smapp-measure --lib
 	@$(CARGO) test -p smapp-lifecycle
 
 test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)

@@ -7,30 +7,24 @@
 
 pub mod attached;
 pub mod capture;
-pub mod ecmp;
-pub mod experiment;
 pub mod fuzz;
-pub mod kmsg;
-pub mod latency;
-pub mod minimal;
+pub mod kernel_log;
 pub mod module;
 pub mod netns;
+pub mod on_failure;
 pub mod path_manager;
 pub mod process;
-pub mod report;
 pub mod segment;
 pub mod shortage;
 pub mod small_queues;
-pub mod stream;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
 pub mod web;
 pub mod ynl;
-
 pub use attached::{Attached, Observer, facts};
 pub use capture::Capture;
-pub use kmsg::KernelLog;
+pub use kernel_log::KernelLog;
 pub use netns::Netns;
 pub use path_manager::PathManager;
 pub use process::Process;

@@ -16,7 +16,7 @@ use smapp::{
 };
 
 use crate::netns::Netns;
-use crate::report::report;
+use crate::on_failure::report;
 use crate::wait::{DEADLINE, wait_for};
 
 /// A client of the module in a network namespace, with the events seen so far.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::netns::Netns;
-use crate::report;
+use crate::on_failure;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,8 +218,8 @@ impl Topology {
             server,
             ..
         } = &topology;
-        report::watch(client.name());
-        report::watch(server.name());
+        on_failure::watch(client.name());
+        on_failure::watch(server.name());
         // Without this an address is of no use in its first second or two.
         for host in [client, router, server] {
             host.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
@@ -358,7 +358,7 @@ impl Topology {
 impl Drop for Topology {
     fn drop(&mut self) {
         for host in [&self.client, &self.server] {
-            report::forget(host.name());
+            on_failure::forget(host.name());
         }
     }
 }

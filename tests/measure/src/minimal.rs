@@ -13,8 +13,7 @@ use neli::router::synchronous::NlRouter;
 use neli::socket::NlSocket;
 use neli::utils::Groups;
 use smapp::netlink::{Messages, Request};
-
-use crate::netns::Netns;
+use smapp_tests::netns::Netns;
 
 const FAMILY: &str = "mptcp_pm";
 const EVENTS: &str = "mptcp_pm_events";

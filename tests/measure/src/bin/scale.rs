@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use smapp::message::{Subflow, TcpState};
 use smapp::uapi::cmd;
 use smapp::{EventKind, EventSet};
-use smapp_tests::experiment::host;
+use smapp_measure::experiment::host;
 use smapp_tests::traffic::{self, Crowd, listen};
 use smapp_tests::{
     Attached, Family, Netns, Observer, PathManager, Process, Shape, Topology, topology, wait_for,
