@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 
 use crate::netns::Netns;
 use crate::on_failure;
+use crate::shaping::Shaping;
 
 /// IPv4 or IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +149,7 @@ pub enum Fault {
 pub struct Shape {
     /// Mbit/s in each direction.
     pub rate: u32,
-    /// One way delay.
+    /// One way delay, where the kernel can ([`Shaping`]).
     pub delay: Duration,
 }
 
@@ -260,20 +261,15 @@ impl Topology {
     }
 
     fn shape(&self, verb: &str, path: Path, loss: u32) -> Result<()> {
-        let Shape { rate, delay } = self.shapes[usize::from(path.number()) - 1];
-        let delay = delay.as_micros();
-        let line = |dev| {
-            format!(
-                "qdisc {verb} dev {dev} root netem rate {rate}mbit delay {delay}us limit 80 \
-                 loss {loss}%\n"
-            )
-        };
+        let shape = self.shapes[usize::from(path.number()) - 1];
+        let discipline = Shaping::of_this_kernel(&self.router)?.discipline(shape, loss)?;
+        let line = |dev| format!("qdisc {verb} dev {dev} root {discipline}\n");
         self.client.tc(&line(path.interface()))?;
         self.router.tc(&line(path.router_interface()))
     }
 
     /// Lose so many percent of the packets of a path, in each direction. Those that
-    /// are under way arrive.
+    /// are under way arrive. Needs netem.
     pub fn set_loss(&self, path: Path, percent: u32) -> Result<()> {
         self.shape("change", path, percent)
     }
