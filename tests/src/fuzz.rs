@@ -10,6 +10,7 @@
 //! That the kernel's log stays clean and the module's count even is for the end of the
 //! guest to say.
 
+mod attribute;
 mod grammar;
 mod message;
 

@@ -7,6 +7,7 @@
 
 pub mod attached;
 pub mod capture;
+pub mod family;
 pub mod fuzz;
 pub mod here;
 pub mod interface;

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::topology::Family;
+use crate::family::Family;
 use crate::wait::DEADLINE;
 
 /// A network namespace, as `ip netns` names it; deleted when dropped.

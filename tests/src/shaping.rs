@@ -2,16 +2,34 @@
 //! Rate and delay of a link, by what the kernel has for them.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::netns::Netns;
-use crate::topology::Shape;
 
 /// Packets that wait in front of a link, at most.
 const QUEUE: u32 = 80;
 /// Bytes of one of them, with its header.
 const PACKET: u32 = 1514;
+
+/// Speed of a path.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Mbit/s in each direction.
+    pub rate: u32,
+    /// One way delay, where the kernel can ([`Shaping`]).
+    pub delay: Duration,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape {
+            rate: 20,
+            delay: Duration::from_millis(1),
+        }
+    }
+}
 
 /// How links are shaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,6 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -23,19 +22,8 @@ use crate::netns::Netns;
 use crate::on_failure;
 use crate::shaping::Shaping;
 
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both, for a test that holds for either.
-    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
-}
+pub use crate::family::Family;
+pub use crate::shaping::Shape;
 
 /// One of the two ways from the client to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,24 +130,6 @@ pub enum Fault {
     Reset,
     /// The client's TCP segments lose their Multipath TCP options.
     Strip,
-}
-
-/// Speed of a path.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Mbit/s in each direction.
-    pub rate: u32,
-    /// One way delay, where the kernel can ([`Shaping`]).
-    pub delay: Duration,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Shape {
-            rate: 20,
-            delay: Duration::from_millis(1),
-        }
-    }
 }
 
 /// Routing tables of the router in which every destination is a [`Fault`].
