@@ -2,7 +2,8 @@
 //! What the guest tests, the demo and the measurements share: a network of
 //! namespaces, connections over it, processes in it, and what the kernel says.
 //!
-//! Everything here needs root and a machine of its own: the guest of `qemu/run`.
+//! Everything here needs root and a place where it can do no harm: the guest of `qemu/run`, or
+//! the namespaces of the program `here`.
 #![forbid(unsafe_code)]
 
 pub mod attached;
@@ -10,7 +11,7 @@ pub mod capture;
 pub mod family;
 pub mod fuzz;
 pub mod here;
-pub mod interface;
+pub mod kernel_interface;
 pub mod kernel_log;
 pub mod module;
 pub mod netns;
@@ -26,9 +27,10 @@ pub mod traffic;
 pub mod wait;
 pub mod web;
 pub mod ynl;
+
 pub use attached::{Attached, Observer, facts};
 pub use capture::Capture;
-pub use interface::Interface;
+pub use kernel_interface::KernelInterface;
 pub use kernel_log::KernelLog;
 pub use netns::Netns;
 pub use path_manager::PathManager;

@@ -156,7 +156,7 @@ impl Topology {
     pub fn new() -> Result<Self> {
         let topology = Self::with_shapes([Shape::default(); 2])?;
         for host in [&topology.client, &topology.server] {
-            host.set_sysctl("mptcp/path_manager", "smapp")?;
+            host.manage_by_smapp()?;
         }
         Ok(topology)
     }

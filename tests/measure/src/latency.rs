@@ -87,7 +87,7 @@ impl Setup {
 /// Start whoever decides.
 fn start(decider: &str, client: &Netns) -> Result<Option<Process>> {
     let smapp = |policy| -> Result<_> {
-        client.set_sysctl("mptcp/path_manager", "smapp")?;
+        client.manage_by_smapp()?;
         let mut smapp = Process::start(client, "smapp", &["run", policy])?;
         smapp.expect("to run", DEADLINE, |line| line.contains("is running"))?;
         Ok(Some(smapp))

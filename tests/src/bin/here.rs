@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
-use smapp_tests::Interface;
+use smapp_tests::KernelInterface;
 use smapp_tests::here::control_group::ControlGroup;
 use smapp_tests::here::machine;
 use smapp_tests::here::sandbox::{self, Sandbox};
@@ -62,8 +62,8 @@ fn programs() -> Result<PathBuf> {
 }
 
 /// What is asked for, or the best that the kernel has.
-fn interface() -> Result<Interface> {
-    match env::var(Interface::VARIABLE) {
+fn interface() -> Result<KernelInterface> {
+    match env::var(KernelInterface::VARIABLE) {
         Ok(word) => word.parse(),
         Err(_) => Ok(machine::interface()),
     }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::interface::Interface;
+use crate::kernel_interface::KernelInterface;
 
 /// What a test needs, and may not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,9 @@ pub const LIMITS: &[(Lack, &[&str])] = &[
 
 impl Lack {
     /// Whether this is lacking here, over an interface of the kernel.
-    pub fn is_lacking(self, interface: Interface) -> bool {
+    pub fn is_lacking(self, interface: KernelInterface) -> bool {
         match self {
-            Lack::Module | Lack::OfStock(_) => interface == Interface::Stock,
+            Lack::Module | Lack::OfStock(_) => interface == KernelInterface::Stock,
             Lack::FailedAllocations => !Path::new("/sys/kernel/debug/failslab").exists(),
             Lack::OwnKernel | Lack::VirtualTime => true,
         }
@@ -76,7 +76,7 @@ impl fmt::Display for Lack {
 }
 
 /// What a test lacks with this interface.
-pub fn lack(test: &str, interface: Interface) -> Option<Lack> {
+pub fn lack(test: &str, interface: KernelInterface) -> Option<Lack> {
     let named = |tests: &[&str]| tests.iter().any(|name| covers(name, test));
     let lacks = LIMITS.iter().filter(|(_, tests)| named(tests));
     lacks

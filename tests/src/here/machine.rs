@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::here::sandbox::Sandbox;
-use crate::interface::Interface;
+use crate::kernel_interface::KernelInterface;
 use crate::topology::{Fault, Path as OnePath, Shape, Topology};
 
 /// The word with which this program is called in a sandbox, to try what the tests do.
@@ -32,12 +32,13 @@ const TOOLS: [(&str, &str); 9] = [
 ];
 
 /// The best interface that the kernel of this machine has.
-pub fn interface() -> Interface {
+pub fn interface() -> KernelInterface {
     let managers = fs::read_to_string("/proc/sys/net/mptcp/available_path_managers");
-    let module = Interface::Module.path_manager();
     match managers {
-        Ok(names) if names.split_whitespace().any(|name| name == module) => Interface::Module,
-        _ => Interface::Stock,
+        Ok(names) if names.split_whitespace().any(|name| name == "smapp") => {
+            KernelInterface::Module
+        }
+        _ => KernelInterface::Stock,
     }
 }
 

@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::here::control_group::ControlGroup;
-use crate::interface::Interface;
+use crate::kernel_interface::KernelInterface;
 use crate::wait::{DEADLINE, wait_for};
 
 /// The word with which this program is called again, before the namespaces are made.
@@ -45,7 +45,7 @@ pub struct Sandbox<'a> {
     /// How long the program may take; zero: as long as it likes.
     pub timeout: Duration,
     /// What the program is to use of the kernel.
-    pub interface: Interface,
+    pub interface: KernelInterface,
 }
 
 impl Sandbox<'_> {
@@ -72,7 +72,7 @@ impl Sandbox<'_> {
         let group = ControlGroup::new()?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(BEFORE).arg(group.path()).arg(self.programs);
-        command.env(Interface::VARIABLE, self.interface.word());
+        command.env(KernelInterface::VARIABLE, self.interface.word());
         command.arg(self.timeout.as_secs().to_string()).args(words);
         // The lock is held meanwhile: who ends all must not miss this one.
         let mut running = running();

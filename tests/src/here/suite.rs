@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::here::limits::{self, Lack};
 use crate::here::sandbox::Sandbox;
-use crate::interface::Interface;
+use crate::kernel_interface::KernelInterface;
 
 /// How to go about it.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Suite {
     /// Where the programs under test are.
     pub programs: PathBuf,
     /// What the tests are about.
-    pub interface: Interface,
+    pub interface: KernelInterface,
     /// Parts of names; none: all tests.
     pub filters: Vec<String>,
     /// Run those as well that wait for minutes.

@@ -131,7 +131,7 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
 fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
     let topology = Topology::new()?;
     let client = &topology.client;
-    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    client.manage_by_kernel()?;
     let second = Path::Second.client(Family::V4);
     client.ip(&format!(
         "address add 10.0.2.77/24 dev eth1\n\

@@ -178,7 +178,7 @@ fn a_reset_tells_the_reason_of_the_peer() -> Result<()> {
 #[test]
 fn a_join_that_the_peer_refuses_is_closed() -> Result<()> {
     let topology = Topology::new()?;
-    topology.server.set_sysctl("mptcp/path_manager", "kernel")?;
+    topology.server.manage_by_kernel()?;
     topology.server.ip("mptcp limits set subflows 0\n")?;
     let mut client = PathManager::of(&topology.client)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;

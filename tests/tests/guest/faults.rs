@@ -355,7 +355,7 @@ fn empty(host: &Netns) -> Result<()> {
 #[test]
 fn a_connection_lives_or_fails_whatever_its_threads_lack() -> Result<()> {
     let host = Netns::loopback("short")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     host.set_sysctl("mptcp/close_timeout", "1")?;
     let shortage = Shortage::of_everything()?;
     for abort in [false, true] {

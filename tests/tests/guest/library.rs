@@ -56,7 +56,7 @@ fn an_application_opens_a_second_subflow_on_its_own_decision() -> Result<()> {
             ..Shape::default()
         };
         let topology = Topology::with_shapes([slow; 2])?;
-        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        topology.client.manage_by_smapp()?;
         let mut client = PathManager::of(&topology.client)?;
         let listener = listen(&topology.server, topology::server(family), Protocol::MPTCP)?;
         let server = listener.local_addr()?;

@@ -221,7 +221,7 @@ fn dumps() -> Result<()> {
     println!("\ninstructions of a listing, in thousands");
     println!("  {:<24}{:>10}{:>10}", "connections", "conn-get", "ss -Mni");
     let host = Netns::loopback("many")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;
     let mut client = host.enter(Client::connect)?;
     for (grow, count) in [(1250, 2500), (1250, 5000), (2500, 10_000)] {

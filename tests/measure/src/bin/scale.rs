@@ -56,7 +56,7 @@ fn scale(count: usize) -> Result<()> {
     };
     let topology = Topology::with_shapes([shape; 2])?;
     let Topology { client, server, .. } = &topology;
-    client.set_sysctl("mptcp/path_manager", "smapp")?;
+    client.manage_by_smapp()?;
     client.set_sysctl("ipv4/ip_local_port_range", "1024 65535")?;
     // A subflow gives up after some 13 s, a connection without any goes on.
     client.set_sysctl("ipv4/tcp_retries2", "5")?;
@@ -106,7 +106,7 @@ fn scale(count: usize) -> Result<()> {
 
     let observer = Attached::to(client, Observer)?;
     let other = Netns::loopback("other")?;
-    other.set_sysctl("mptcp/path_manager", "smapp")?;
+    other.manage_by_smapp()?;
     println!(
         "another namespace, from connect() to created: {:.0} us",
         bystander(&other)?

@@ -31,7 +31,7 @@ pub fn kernel(host: &Netns, endpoints: &[&str]) -> Result<()> {
 
 /// Let `smapp run` decide on a host.
 pub fn smapp(host: &Netns, policy: &[&str]) -> Result<Process> {
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let args = [&["-v", "run"], policy].concat();
     let mut smapp = Process::start(host, "smapp", &args)?;
     smapp.expect("to run", DEADLINE, |line| line.contains("is running"))?;

@@ -8,14 +8,14 @@ use anyhow::{Error, bail};
 
 /// An interface over which connections can be managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interface {
+pub enum KernelInterface {
     /// The module smapp_pm.
     Module,
     /// What every kernel has: `mptcp_pm` with `path_manager=userspace`.
     Stock,
 }
 
-impl Interface {
+impl KernelInterface {
     /// The variable of the environment that chooses: `module` (default) or `stock`.
     pub const VARIABLE: &str = "SMAPP_KERNEL_INTERFACE";
 
@@ -27,32 +27,24 @@ impl Interface {
     pub fn of_this_run() -> Self {
         match env::var(Self::VARIABLE) {
             Ok(word) => word.parse().expect(Self::VARIABLE),
-            Err(_) => Interface::Module,
+            Err(_) => KernelInterface::Module,
         }
     }
 
     /// Its word.
     pub fn word(self) -> &'static str {
         match self {
-            Interface::Module => "module",
-            Interface::Stock => "stock",
-        }
-    }
-
-    /// The path manager that its connections have, as `net.mptcp.path_manager` names it.
-    pub fn path_manager(self) -> &'static str {
-        match self {
-            Interface::Module => "smapp",
-            Interface::Stock => "userspace",
+            KernelInterface::Module => "module",
+            KernelInterface::Stock => "stock",
         }
     }
 }
 
-impl FromStr for Interface {
+impl FromStr for KernelInterface {
     type Err = Error;
 
     fn from_str(word: &str) -> Result<Self, Error> {
-        let mut all = [Interface::Module, Interface::Stock].into_iter();
+        let mut all = [KernelInterface::Module, KernelInterface::Stock].into_iter();
         match all.find(|interface| interface.word() == word) {
             Some(interface) => Ok(interface),
             None => bail!("an interface of the kernel is module or stock, not {word}"),
