@@ -48,7 +48,7 @@ $(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list qemu/python-modules spec/
 
 guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
 
-demo: guest ## watch a controller keep a download alive when its path dies
+demo: guest ## watch a policy keep a download alive when its path dies
 	@qemu/run --kernel $(KERNEL) $(BIN)/demo
 
 shell: guest ## a prompt in the guest, inside a topology of two paths
@@ -110,7 +110,7 @@ experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONL
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1
 
-fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each target)
+fuzz: setup ## fuzz the parsers and the policies (ARGS=SECONDS for each target)
 	@CARGO=$(CARGO) fuzz/run $(ARGS)
 
 fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `make demo`: a download goes on while its first path is dead, and uses it again
-//! when it is back, because a controller in user space decides so.
+//! when it is back, because a policy in user space decides so.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -79,9 +79,7 @@ fn run() -> Result<()> {
     say("On the client: smapp run fullmesh decides, smapp monitor prints.");
     let mut fullmesh = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
     fullmesh.expect("to run", DEADLINE, |line| line.contains("is running"))?;
-    println!(
-        "   The server, who sends the data, has a monitor of timeouts and ends, no controller."
-    );
+    println!("   The server, who sends the data, has a monitor of timeouts and ends, no policy.");
     let mut monitors = Monitors::start(&topology)?;
     let capture = Capture::start(&topology.client)?;
 

@@ -21,12 +21,12 @@ use smapp::{Command, Engine, Event, IfIndex, Input, Policy, SubflowCreate, What}
 fn bench(
     criterion: &mut Criterion,
     name: &str,
-    controller: impl Policy,
+    policy: impl Policy,
     case: &Case,
     kernel: Writes,
     trigger: impl Fn() -> Event,
 ) {
-    let mut engine = Engine::new(kernel, controller);
+    let mut engine = Engine::new(kernel, policy);
     engine.attach().expect("no connections");
     criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|rounds| {
@@ -103,8 +103,8 @@ fn main() {
         let trigger = || decode(black_box(&case.trigger));
         let mut kernel = Writes::default();
         kernel.asked.clone_from(&case.asked);
-        let controller = case.policy.policy(1);
-        bench(&mut criterion, case.name, controller, case, kernel, trigger);
+        let policy = case.policy.policy(1);
+        bench(&mut criterion, case.name, policy, case, kernel, trigger);
     }
     criterion.final_summary();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the engine tells a controller: everything, once, and no lies after
+//! What the engine tells a policy: everything, once, and no lies after
 //! events were lost.
 
 use std::cell::RefCell;

@@ -47,7 +47,7 @@ const WAYS: [Way; 2] = [
         name: "smapp-fullmesh",
         hops: &[
             ("build the message", SENT),
-            ("wake the controller, end the interrupt", SWITCHED),
+            ("wake the daemon, end the interrupt", SWITCHED),
             ("return from the wait", TO_USER),
             ("user space: before receiving", FROM_USER),
             ("receive", TO_USER),

@@ -3,7 +3,7 @@
 //! attach to them, and what happens when the path that all of them share dies.
 //!
 //! Times are those of the guest. Fails if a connection breaks, if a byte is lost, if a
-//! subflow does not come back, or if a controller's table is not the kernel's in the end.
+//! subflow does not come back, or if the engine's table is not the kernel's in the end.
 #![forbid(unsafe_code)]
 
 use std::fs;

@@ -115,9 +115,9 @@ impl Experiment for LongLived {
         router.set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
         router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_established", MEMORY)?;
         host::kernel(server, &[])?;
-        let mut controller = None;
+        let mut daemon = None;
         match run.variant.as_str() {
-            "smapp" => controller = Some(host::smapp(client, &["fullmesh"])?),
+            "smapp" => daemon = Some(host::smapp(client, &["fullmesh"])?),
             "kernel" | "kernel-endpoint" => host::kernel(
                 client,
                 &[
@@ -201,7 +201,7 @@ impl Experiment for LongLived {
         drop(writer);
         let _ = ended.shutdown(std::net::Shutdown::Both);
         reader.join().expect("it does not panic");
-        host::end(controller, out)?;
+        host::end(daemon, out)?;
 
         let after = |time: Duration| time.saturating_sub(since).as_micros() as u64;
         let idle = fault.starts_with("nat");

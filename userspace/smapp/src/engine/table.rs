@@ -3,7 +3,7 @@
 //!
 //! Events and listings overlap: an event may wait in the queue while a listing
 //! already shows what it is about to say. So every change answers whether it
-//! was news, and what is not is not told to the controller.
+//! was news, and what is not is not told to the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
