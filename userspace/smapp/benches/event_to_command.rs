@@ -2,9 +2,10 @@
 //! From the bytes of an event to the bytes of the command with which each policy answers
 //! it, system calls left out; for `smapp run fullmesh` the three parts apart too.
 //!
-//! `cargo bench -p smapp --bench event_to_command` measures time. In the guest a nanosecond
-//! is an instruction: `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/qemu/run cargo
-//! bench -p smapp --bench event_to_command -- --warm-up-time 0.1 --measurement-time 0.2`.
+//! `cargo bench -p smapp --features wire --bench event_to_command` measures time. In the guest
+//! a nanosecond is an instruction: `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/qemu/run
+//! cargo bench -p smapp --features wire --bench event_to_command -- --warm-up-time 0.1
+//! --measurement-time 0.2`.
 
 mod kernel;
 

@@ -163,7 +163,7 @@ fn scale(count: usize) -> Result<()> {
     daemon.interrupt()
 }
 
-/// Connections whose ends are sure of each other.
+/// Connections that both hosts have confirmed.
 fn connect(client: &Netns, listener: &TcpListener, count: usize) -> Result<Vec<[TcpStream; 2]>> {
     traffic::allow_files()?;
     let to = listener.local_addr()?;
@@ -235,7 +235,7 @@ fn bystander(host: &Netns) -> Result<f64> {
 
 /// What the kernel has allocated for objects and cannot give back, in bytes.
 fn kernel_memory() -> Result<u64> {
-    // What is freed in a grace period is.
+    // What is freed after a grace period can be given back: wait for one.
     sleep(Duration::from_secs(1));
     value("/proc/meminfo", "SUnreclaim:")
 }

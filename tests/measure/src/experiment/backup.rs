@@ -20,7 +20,7 @@ const LOSSES: [u32; 3] = [30, 60, 100];
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 /// From the first data to the loss.
 const BEFORE: Duration = Duration::from_secs(1);
-/// Each run is seen for so long after the loss, and until the backup path has been
+/// Each run is watched this long after the loss, and until the backup path has been
 /// used for [`AFTER`], but not longer than [`PATIENCE`].
 const WINDOW: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(10);

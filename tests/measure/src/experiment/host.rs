@@ -38,8 +38,8 @@ pub fn smapp(host: &Netns, policy: &[&str]) -> Result<Process> {
     Ok(smapp)
 }
 
-/// End a daemon. What it has decided and why goes into `daemon.log`, for who
-/// wonders about a figure; no figure is taken from it.
+/// End the daemon. What it has decided and why goes into `daemon.log`, for people who
+/// wonder about a figure; no figure is taken from it.
 pub fn end(daemon: Option<Process>, out: &Path) -> Result<()> {
     let Some(mut daemon) = daemon else {
         return Ok(());
@@ -139,7 +139,7 @@ impl Upload {
     /// Stop in the midst of it (MP_FASTCLOSE).
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The client's end may not be able to say it. It may have said it.
+        // The client's end may fail to send it, or have sent it already.
         let _ = self.server.shutdown(Shutdown::Both);
         for thread in self.threads {
             thread.join().expect("it does not panic");

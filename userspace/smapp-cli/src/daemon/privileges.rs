@@ -14,7 +14,8 @@ pub fn drop_all_but_net_admin() -> Result<()> {
 
 fn give_up() -> Result<()> {
     let keep = CapsHashSet::from([Capability::CAP_NET_ADMIN]);
-    // What a child could have; there is none. It takes a capability to shrink it.
+    // The bounding set is what a program that this one starts could get; it starts none. To
+    // shrink it takes CAP_SETPCAP.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for other in caps::read(None, CapSet::Bounding)?.difference(&keep) {
             caps::drop(None, CapSet::Bounding, *other)?;
@@ -23,7 +24,7 @@ fn give_up() -> Result<()> {
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         let before = caps::read(None, set)?;
         let kept: CapsHashSet = before.intersection(&keep).copied().collect();
-        // A service manager has done it, and forbids the system call.
+        // Where a service manager has given them up already, it may forbid the system call.
         if kept != before {
             caps::set(None, set, &kept)?;
         }

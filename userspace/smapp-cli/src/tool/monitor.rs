@@ -15,7 +15,7 @@ use smapp::{
 use crate::output;
 use crate::signal;
 
-/// An event as a program reads it.
+/// An event as a program reads it: one line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     event: &'static str,
