@@ -42,6 +42,7 @@ mod family;
 mod info;
 mod interface;
 mod journal;
+mod kernel;
 pub mod message;
 pub mod netlink;
 mod policy;

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0
+//! An unmodified kernel, by what it has: `mptcp_pm`, `sock_diag`, BPF.
+
+mod bpf;
+mod record;
