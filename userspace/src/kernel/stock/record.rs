@@ -3,16 +3,15 @@
 //!
 //! The layout is that of `struct record` in `bpf/smapp.bpf.c`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
+use super::ends::{Ends, unpadded};
 use crate::error::Errno;
 use crate::event::Token;
 use crate::message::TcpState;
 
 /// Length of a record.
 const LENGTH: usize = 88;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +26,13 @@ pub(super) enum Kind {
     ConnectionClosed,
 }
 
-/// One record, ends unmapped.
+/// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub kind: Kind,
     /// None if the socket had lost it by then: its ends tell.
     pub token: Option<Token>,
-    pub local: SocketAddr,
-    pub remote: SocketAddr,
+    pub ends: Ends,
     /// Before it closed, if it has.
     pub state: TcpState,
     pub errno: Errno,
@@ -57,17 +55,10 @@ impl Record {
         let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         let family = u16_at(76);
-        let address = |at: usize| match family {
-            AF_INET => Some(Ipv4Addr::from(u32_at(at).to_ne_bytes()).into()),
-            AF_INET6 => {
-                let octets: [u8; 16] = bytes[at..at + 16].try_into().ok()?;
-                Some(IpAddr::from(octets).to_canonical())
-            }
-            _ => None,
-        };
-        let end = |address_at, port_at| {
+        let end = |address_at: usize, port_at| {
+            let address = bytes[address_at..address_at + 16].try_into().ok()?;
             let port = u16::from_be(u16_at(port_at));
-            Some(SocketAddr::new(address(address_at)?, port))
+            Some(SocketAddr::new(unpadded(family, address)?, port))
         };
         let snd_una = u32_at(56);
         Some(Self {
@@ -79,8 +70,7 @@ impl Record {
                 _ => return None,
             },
             token: Some(Token(u32_at(48))).filter(|&token| token != Token(0)),
-            local: end(16, 72)?,
-            remote: end(32, 74)?,
+            ends: Ends::new(family, end(16, 72)?, end(32, 74)?),
             state: TcpState(bytes[79]),
             errno: Errno(u32_at(64)),
             errno_soft: Errno(u32_at(68)),
@@ -92,5 +82,56 @@ impl Record {
             bytes_acked: u64_at(0),
             bytes_received: u64_at(8),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A timeout of a subflow of IPv4, as the programs write it on a little-endian machine.
+    fn timeout() -> [u8; LENGTH] {
+        let mut bytes = [0; LENGTH];
+        bytes[16..20].copy_from_slice(&[10, 71, 1, 1]);
+        bytes[32..36].copy_from_slice(&[10, 71, 1, 2]);
+        bytes[48..52].copy_from_slice(&0xf534_16d4u32.to_ne_bytes());
+        bytes[52..56].copy_from_slice(&51u32.to_ne_bytes());
+        bytes[56..60].copy_from_slice(&u32::MAX.to_ne_bytes());
+        bytes[60..64].copy_from_slice(&999u32.to_ne_bytes());
+        bytes[72..74].copy_from_slice(&39776u16.to_be_bytes());
+        bytes[74..76].copy_from_slice(&7001u16.to_be_bytes());
+        bytes[76..78].copy_from_slice(&2u16.to_ne_bytes());
+        bytes[78..82].copy_from_slice(&[1, 1, 3, 2]);
+        bytes
+    }
+
+    #[test]
+    fn a_timeout() {
+        let record = Record::decode(&timeout()).unwrap();
+        assert_eq!(record.kind, Kind::Timeout);
+        assert_eq!(record.token, Some(Token(0xf534_16d4)));
+        assert_eq!(record.ends.local.to_string(), "10.71.1.1:39776");
+        assert_eq!(record.ends.remote.to_string(), "10.71.1.2:7001");
+        assert_eq!((record.rto, record.retransmits, record.backoff), (51, 3, 2));
+        // Sequence numbers wrap.
+        assert_eq!(record.unacked, 1000);
+    }
+
+    #[test]
+    fn a_socket_that_has_lost_its_token_is_known_by_its_ends() {
+        let mut bytes = timeout();
+        bytes[48..52].fill(0);
+        assert_eq!(Record::decode(&bytes).unwrap().token, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, whole: [u8; 32]) {
+            let _ = Record::decode(&bytes);
+            let mut record = timeout();
+            record[56..].copy_from_slice(&whole);
+            let _ = Record::decode(&record);
+        }
     }
 }
