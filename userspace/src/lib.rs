@@ -42,7 +42,6 @@ mod family;
 mod info;
 mod interface;
 mod journal;
-mod kernel;
 pub mod message;
 pub mod netlink;
 mod policy;

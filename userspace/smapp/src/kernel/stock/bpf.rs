@@ -17,7 +17,7 @@ use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 use super::record::Record;
 
 /// Built by `scripts/bpf`.
-static OBJECT: &[u8] = include_bytes_aligned!("../../../smapp/bpf/smapp.bpf.o");
+static OBJECT: &[u8] = include_bytes_aligned!("../../../bpf/smapp.bpf.o");
 
 /// Where the timeouts come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

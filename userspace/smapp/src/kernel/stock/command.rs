@@ -6,9 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ends::{AF_INET, AF_INET6, Ends};
-use crate::error::Error;
-use crate::event::{AddressId, IfIndex, Token};
-use crate::netlink::{self, Attributes, Request};
+use crate::model::{AddressId, IfIndex, Token};
+use crate::netlink::{self, Attributes, Malformed, Request};
 
 const VERSION: u8 = 1;
 
@@ -141,7 +140,7 @@ impl Local {
     }
 
     /// Reads an answer to [`Command::Addresses`].
-    pub fn decode(attributes: Attributes<'_>) -> Result<Self, Error> {
+    pub fn decode(attributes: Attributes<'_>) -> Result<Self, Malformed> {
         let (mut address, mut port, mut id) = (None, 0, AddressId(0));
         for attribute in attributes {
             let attribute = attribute?;
@@ -159,7 +158,7 @@ impl Local {
             }
         }
         Ok(Self {
-            address: address.ok_or(Error::Absent("address"))?,
+            address: address.ok_or(Malformed::Absent("address"))?,
             port,
             id,
         })

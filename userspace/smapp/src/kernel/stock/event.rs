@@ -6,9 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ends::Ends;
-use crate::error::{Errno, Error};
-use crate::event::{AddressId, IfIndex, Token};
-use crate::netlink::Attributes;
+use crate::model::{AddressId, Errno, IfIndex, Token};
+use crate::netlink::{Attributes, Malformed};
 
 const CREATED: u8 = 1;
 const ESTABLISHED: u8 = 2;
@@ -65,7 +64,7 @@ pub(super) struct Event {
     local_address: Option<IpAddr>,
     local_port: u16,
     pub remote_address: Option<IpAddr>,
-    /// Of an address that was announced: never absent, see `connections.rs`.
+    /// Never 0 of an address that was announced: that of the subflow if the peer named none.
     pub remote_port: u16,
     pub local_id: AddressId,
     pub remote_id: AddressId,
@@ -80,7 +79,7 @@ pub(super) struct Event {
 
 impl Event {
     /// Reads what came as `command`; none if it is of no use here.
-    pub fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
+    pub fn decode(command: u8, attributes: Attributes<'_>) -> Result<Option<Self>, Malformed> {
         let kind = match command {
             CREATED => Kind::Created,
             ESTABLISHED => Kind::Established,
@@ -133,17 +132,17 @@ impl Event {
                 _ => {}
             }
         }
-        event.token = token.ok_or(Error::Absent("token"))?;
+        event.token = token.ok_or(Malformed::Absent("token"))?;
         event.reset = reason.map(|reason| (reason, transient));
         Ok(Some(event))
     }
 
     /// The ends of the subflow that it is about.
-    pub fn ends(&self) -> Result<Ends, Error> {
+    pub fn ends(&self) -> Result<Ends, Malformed> {
         let (local, remote) = self
             .local_address
             .zip(self.remote_address)
-            .ok_or(Error::Absent("address"))?;
+            .ok_or(Malformed::Absent("address"))?;
         Ok(Ends::new(
             self.family,
             SocketAddr::new(local, self.local_port),

@@ -6,11 +6,9 @@
 use std::net::SocketAddr;
 
 use super::ends::{AF_INET, AF_INET6, Ends, padded, unpadded};
-use crate::error::Error;
-use crate::event::{AddressId, IfIndex, Token};
-use crate::info::{MptcpInfo, TcpInfo};
-use crate::message::{Owner, TcpState};
-use crate::netlink::{self, Attributes, Request};
+use crate::kernel::tcp_info::{decode_mptcp_info, decode_tcp_info};
+use crate::model::{AddressId, IfIndex, MptcpInfo, Owner, TcpInfo, TcpState, Token};
+use crate::netlink::{self, Attributes, Malformed, Request};
 
 /// `SOCK_DIAG_BY_FAMILY`
 const BY_FAMILY: u16 = 20;
@@ -141,10 +139,11 @@ struct Header {
     /// Bytes that are not acknowledged, sent or not.
     queued: u32,
     uid: u32,
+    inode: u32,
 }
 
 impl Header {
-    fn decode(payload: &[u8]) -> Result<(Self, Attributes<'_>), Error> {
+    fn decode(payload: &[u8]) -> Result<(Self, Attributes<'_>), Malformed> {
         let read = || {
             let (header, rest) = payload.split_at_checked(HEADER)?;
             let &[family, state, timer, retransmits, s0, s1, d0, d1] = header.first_chunk()?;
@@ -169,10 +168,11 @@ impl Header {
                 cookie: u64_at(header, 44)?,
                 queued: u32_at(header, 60)?,
                 uid: u32_at(header, 64)?,
+                inode: u32_at(header, 68)?,
             };
             Some((this, Attributes::new(rest)))
         };
-        read().ok_or(Error::Malformed("answer of sock_diag"))
+        read().ok_or(Malformed::Inconsistent("answer of sock_diag"))
     }
 }
 
@@ -184,6 +184,8 @@ pub(super) struct ConnectionSocket {
     /// Those of its initial subflow.
     pub ends: Ends,
     pub owner: Owner,
+    /// The application has closed it, or has not accepted it yet.
+    pub orphan: bool,
     pub fallback: bool,
     pub extra_subflows: u8,
     pub info: MptcpInfo,
@@ -194,7 +196,7 @@ pub(super) struct ConnectionSocket {
 }
 
 impl ConnectionSocket {
-    pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+    pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         /// `MPTCP_INFO_FLAG_FALLBACK`
         const FALLBACK: u32 = 1;
         let (header, attributes) = Header::decode(payload)?;
@@ -214,12 +216,13 @@ impl ConnectionSocket {
                 _ => {}
             }
         }
-        let known = MptcpInfo::decode(info);
+        let known = decode_mptcp_info(info);
         Ok(Self {
-            token: Token(u32_at(info, 12).ok_or(Error::Absent("token"))?),
+            token: Token(u32_at(info, 12).ok_or(Malformed::Absent("token"))?),
             state: header.state,
             ends: header.ends,
             owner,
+            orphan: header.inode == 0,
             fallback: known.flags & FALLBACK != 0,
             extra_subflows: info.first().copied().unwrap_or_default(),
             info: known,
@@ -296,7 +299,7 @@ impl Ulp {
         self.flags & FULLY_ESTABLISHED != 0
     }
 
-    fn decode(attributes: Attributes<'_>) -> Result<Option<Self>, Error> {
+    fn decode(attributes: Attributes<'_>) -> Result<Option<Self>, Malformed> {
         let mut ulp = None;
         for attribute in attributes {
             let attribute = attribute?;
@@ -320,7 +323,7 @@ impl Ulp {
 }
 
 impl SubflowSocket {
-    pub fn decode(payload: &[u8]) -> Result<Self, Error> {
+    pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         let (header, attributes) = Header::decode(payload)?;
         let (mut path, mut subflow) = (None, None);
         for attribute in attributes {
@@ -328,7 +331,7 @@ impl SubflowSocket {
             match a.kind {
                 INFO => {
                     path = Some(Path {
-                        info: TcpInfo::decode(a.payload),
+                        info: decode_tcp_info(a.payload),
                         backoff: a.payload.get(4).copied().unwrap_or_default(),
                         unsent: u32_at(a.payload, 144).unwrap_or_default(),
                     });

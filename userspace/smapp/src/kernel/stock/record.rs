@@ -6,9 +6,7 @@
 use std::net::SocketAddr;
 
 use super::ends::{Ends, unpadded};
-use crate::error::Errno;
-use crate::event::Token;
-use crate::message::TcpState;
+use crate::model::{Errno, TcpState, Token};
 
 /// Length of a record.
 const LENGTH: usize = 88;

@@ -1,3 +1,0 @@
-// SPDX-License-Identifier: GPL-2.0
-//! Kernels.
-pub(crate) mod stock;
