@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a kernel can do.
 
+use super::stock::capabilities::Lack;
 use crate::model::EventSet;
 
 /// What a kernel can do, found by trying and not by its version.
@@ -17,6 +18,8 @@ pub struct Capabilities {
     pub commands: &'static [&'static str],
     /// Who numbers the subflows.
     pub subflow_ids: SubflowIds,
+    /// What it cannot do, or not well.
+    pub lacks: Vec<Lack>,
 }
 
 /// Who numbers the subflows of a connection.
@@ -46,6 +49,7 @@ impl Capabilities {
             events: EventSet::ALL,
             commands: Self::COMMANDS,
             subflow_ids: SubflowIds::Kernel,
+            lacks: Vec::new(),
         }
     }
 }

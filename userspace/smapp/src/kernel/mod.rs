@@ -13,6 +13,7 @@ mod error;
 mod interface;
 pub(crate) mod module;
 pub(crate) mod route;
+pub(crate) mod stock;
 pub(crate) mod tcp_info;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::model::{
 #[cfg(feature = "tokio")]
 pub use async_events::AsyncEvents;
 pub use capabilities::{Capabilities, SubflowIds};
+pub use stock::capabilities::Lack;
 pub use client::Client;
 pub use error::Error;
 

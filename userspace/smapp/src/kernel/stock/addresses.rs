@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use super::command::Local;
+use super::wire::command::Local;
 use crate::model::AddressId;
 
 /// What is known of the ids of one connection.

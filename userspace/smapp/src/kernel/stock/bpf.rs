@@ -14,7 +14,7 @@ use aya::{Btf, Ebpf, EbpfLoader, include_bytes_aligned};
 use rustix::io::Errno;
 use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::record::Record;
+use super::wire::record::Record;
 
 /// Built by `scripts/bpf`.
 static OBJECT: &[u8] = include_bytes_aligned!("../../../bpf/smapp.bpf.o");

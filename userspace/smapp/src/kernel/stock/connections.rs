@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::addresses::Ids;
-use super::diag::{ConnectionSocket, SubflowSocket};
-use super::ends::Ends;
-use super::event;
-use super::record::Record;
+use super::wire::diag::{ConnectionSocket, SubflowSocket};
+use super::wire::ends::Ends;
+use super::wire::event;
+use super::wire::record::Record;
 use super::subflows::{Entry, Subflows};
 use crate::kernel::Input;
 use crate::model::{

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use super::diag::SubflowSocket;
-use super::ends::Ends;
-use super::record::Record;
+use super::wire::diag::SubflowSocket;
+use super::wire::ends::Ends;
+use super::wire::record::Record;
 use crate::model::{AddressId, Errno, IfIndex, Subflow, SubflowId, TcpState};
 
 /// A subflow as far as it is known.
@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub active: bool,
     /// When it joined, if it has.
     pub joined: Option<Duration>,
+    /// Asked for as backup: some kernels do not pass that on to the peer.
+    pub wants_backup: bool,
     /// This host has asked for its end.
     pub destroyed: bool,
     /// A program tells of its timeouts.
@@ -49,6 +51,7 @@ impl Entry {
             initial: false,
             active: false,
             joined: None,
+            wants_backup: false,
             destroyed: false,
             told: false,
             seen: (0, 0),

@@ -41,7 +41,7 @@ const HEADER: usize = 72;
 
 /// A question; the answers of a dump come for one family at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
+pub(crate) enum Question {
     /// All connections.
     Connections { family: u16 },
     /// One of them.
@@ -58,7 +58,7 @@ pub(super) enum Question {
 }
 
 /// The families to ask for.
-pub(super) const FAMILIES: [u16; 2] = [AF_INET, AF_INET6];
+pub(crate) const FAMILIES: [u16; 2] = [AF_INET, AF_INET6];
 
 impl Question {
     pub fn name(&self) -> &'static str {
@@ -178,7 +178,7 @@ impl Header {
 
 /// The socket of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnectionSocket {
+pub(crate) struct ConnectionSocket {
     pub token: Token,
     pub state: TcpState,
     /// Those of its initial subflow.
@@ -234,7 +234,7 @@ impl ConnectionSocket {
 
 /// A TCP socket; a subflow if it belongs to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SubflowSocket {
+pub(crate) struct SubflowSocket {
     pub ends: Ends,
     pub state: TcpState,
     pub ifindex: Option<IfIndex>,
@@ -250,7 +250,7 @@ pub(super) struct SubflowSocket {
 
 /// What TCP knows of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
+pub(crate) struct Path {
     pub info: TcpInfo,
     pub backoff: u8,
     /// Bytes that are not sent yet.
@@ -259,7 +259,7 @@ pub(super) struct Path {
 
 /// What Multipath TCP knows of a subflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ulp {
+pub(crate) struct Ulp {
     pub token: Token,
     pub local_id: AddressId,
     pub remote_id: AddressId,

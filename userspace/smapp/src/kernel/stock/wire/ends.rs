@@ -3,15 +3,15 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-pub(super) const AF_INET: u16 = 2;
-pub(super) const AF_INET6: u16 = 10;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
 
 /// Local and remote address and port.
 ///
 /// A subflow of IPv4 on a socket of IPv6 has mapped addresses. They are kept as those of
 /// IPv4, beside the fact that they were mapped: a command has to name them as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     pub local: SocketAddr,
     pub remote: SocketAddr,
     pub mapped: bool,
@@ -54,7 +54,7 @@ impl Ends {
 }
 
 /// The 16 bytes of an address in the structures of `sock_diag`.
-pub(super) fn padded(address: IpAddr) -> [u8; 16] {
+pub(crate) fn padded(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V6(a) => a.octets(),
         IpAddr::V4(a) => {
@@ -66,7 +66,7 @@ pub(super) fn padded(address: IpAddr) -> [u8; 16] {
 }
 
 /// The address in 16 bytes like those; none if the family has none.
-pub(super) fn unpadded(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
+pub(crate) fn unpadded(family: u16, bytes: [u8; 16]) -> Option<IpAddr> {
     match (family, bytes) {
         (AF_INET, [a, b, c, d, ..]) => Some(IpAddr::from([a, b, c, d])),
         (AF_INET6, bytes) => Some(Ipv6Addr::from(bytes).into()),

@@ -36,7 +36,7 @@ const FLAG_BACKUP: u32 = 0x4;
 
 /// A command about the connection with this token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Create(Create),
     Destroy(Ends),
     SetBackup(Ends, bool),
@@ -48,7 +48,7 @@ pub(super) enum Command {
 
 /// A local address: the kernel keeps a list of these for each connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Local {
+pub(crate) struct Local {
     pub address: IpAddr,
     /// 0 for whatever port: one entry serves any number of subflows.
     pub port: u16,
@@ -56,7 +56,7 @@ pub(super) struct Local {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Create {
+pub(crate) struct Create {
     pub local: Local,
     pub remote: SocketAddr,
     pub remote_id: Option<AddressId>,

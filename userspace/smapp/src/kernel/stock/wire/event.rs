@@ -41,7 +41,7 @@ const DENY_JOIN_ID0: u16 = 0x1;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Created,
     Established,
     Closed,
@@ -55,7 +55,7 @@ pub(super) enum Kind {
 /// An event as the kernel tells it: which of the fields it has depends on its kind and
 /// on the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Event {
+pub(crate) struct Event {
     pub kind: Kind,
     pub token: Token,
     pub server_side: bool,

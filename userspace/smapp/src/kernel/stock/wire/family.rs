@@ -4,7 +4,7 @@
 use crate::netlink::{Attributes, Malformed, Request};
 
 /// Its name.
-pub(super) const NAME: &str = "mptcp_pm";
+pub(crate) const NAME: &str = "mptcp_pm";
 /// The multicast group of its events.
 const GROUP: &str = "mptcp_pm_events";
 
@@ -19,7 +19,7 @@ const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 
 /// The numbers of the family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// `nlmsg_type` of its messages.
     pub id: u16,
     /// The multicast group of its events.

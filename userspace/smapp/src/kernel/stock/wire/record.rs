@@ -13,7 +13,7 @@ const LENGTH: usize = 88;
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// The retransmission timer has expired; the values are those now in force.
     Timeout,
     /// It has expired; the values are those before its work.
@@ -26,7 +26,7 @@ pub(super) enum Kind {
 
 /// One record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub kind: Kind,
     /// None if the socket had lost it by then: its ends tell.
     pub token: Option<Token>,
