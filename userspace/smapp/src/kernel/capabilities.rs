@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What a kernel can do.
 
-use super::stock::capabilities::Lack;
 use crate::model::EventSet;
 
 /// What a kernel can do, found by trying and not by its version.
@@ -20,6 +19,20 @@ pub struct Capabilities {
     pub subflow_ids: SubflowIds,
     /// What it cannot do, or not well.
     pub lacks: Vec<Lack>,
+}
+
+/// Something that this kernel, or this user, cannot do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lack {
+    /// What.
+    pub what: &'static str,
+    /// Why, as far as the kernel says.
+    pub why: String,
+    /// What it costs.
+    pub cost: &'static str,
+    /// What to type.
+    pub remedy: &'static str,
 }
 
 /// Who numbers the subflows of a connection.

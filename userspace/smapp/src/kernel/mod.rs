@@ -11,6 +11,7 @@ mod capabilities;
 mod client;
 mod error;
 mod interface;
+mod kind;
 pub(crate) mod module;
 pub(crate) mod route;
 pub(crate) mod stock;
@@ -25,10 +26,10 @@ use crate::model::{
 
 #[cfg(feature = "tokio")]
 pub use async_events::AsyncEvents;
-pub use capabilities::{Capabilities, SubflowIds};
-pub use stock::capabilities::Lack;
+pub use capabilities::{Capabilities, Lack, SubflowIds};
 pub use client::Client;
 pub use error::Error;
+pub use kind::KernelKind;
 
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]

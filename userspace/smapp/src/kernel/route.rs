@@ -108,16 +108,17 @@ impl Route {
             request = request.u32(RTA_MARK, mark);
         }
         let mut source = None;
-        self.socket.call(NAME, self.seq, request.finish(), |message| {
-            let attributes = message.payload.get(body.len()..).unwrap_or_default();
-            for attribute in Attributes::new(attributes) {
-                let attribute = attribute?;
-                if attribute.kind == RTA_PREFSRC {
-                    source = Some(attribute.address()?);
+        self.socket
+            .call(NAME, self.seq, request.finish(), |message| {
+                let attributes = message.payload.get(body.len()..).unwrap_or_default();
+                for attribute in Attributes::new(attributes) {
+                    let attribute = attribute?;
+                    if attribute.kind == RTA_PREFSRC {
+                        source = Some(attribute.address()?);
+                    }
                 }
-            }
-            Ok(())
-        })?;
+                Ok(())
+            })?;
         source.ok_or(Error::NoAnswer(NAME))
     }
 }

@@ -2,6 +2,7 @@
 //! What this kernel can do: found by trying, not by its version.
 
 use super::bpf::{Refusal, Timeouts};
+use crate::kernel::Lack;
 
 /// What has been found so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,20 +13,6 @@ pub(super) struct Features {
     pub ifindex: Option<bool>,
     /// The list of local addresses of a connection can be read.
     pub local_addresses: bool,
-}
-
-/// Something that this kernel, or this user, cannot do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Lack {
-    /// What.
-    pub what: &'static str,
-    /// Why, as far as the kernel says.
-    pub why: String,
-    /// What it costs.
-    pub cost: &'static str,
-    /// What to type.
-    pub remedy: &'static str,
 }
 
 const RIGHTS: &str = "run as root, or with CAP_BPF and CAP_PERFMON";

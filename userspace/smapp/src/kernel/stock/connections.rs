@@ -10,15 +10,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::addresses::Ids;
+use super::subflows::{Entry, Subflows};
 use super::wire::diag::{ConnectionSocket, SubflowSocket};
 use super::wire::ends::Ends;
 use super::wire::event;
 use super::wire::record::Record;
-use super::subflows::{Entry, Subflows};
 use crate::kernel::Input;
 use crate::model::{
-    Address, Connection, Errno, Event, Owner, Start, Subflow, SubflowId, TcpState,
-    Token, What,
+    Address, Connection, Errno, Event, Owner, Start, Subflow, SubflowId, TcpState, Token, What,
 };
 
 /// A subflow that ends sooner after it has joined may have been refused: the peer's
@@ -250,7 +249,13 @@ impl Connections {
             own.sort_by_key(|socket| {
                 let ulp = socket.subflow.unwrap_or_default();
                 let ends = socket.ends;
-                (!ulp.initial(), ulp.local_id, ulp.remote_id, ends.local, ends.remote)
+                (
+                    !ulp.initial(),
+                    ulp.local_id,
+                    ulp.remote_id,
+                    ends.local,
+                    ends.remote,
+                )
             });
             let mut listed = Vec::new();
             for socket in own {

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use super::bpf::Timeouts;
 use super::poller::{self, Suspect};
+use super::state::Stock;
 use super::wire::command::Command;
 use super::wire::event::{Event, Kind};
 use super::wire::record::{self, Record};
-use super::{LISTING, Stock};
 use crate::kernel::{Error, Input};
 use crate::model::{AddressChange, Errno, TcpState, changes};
 use crate::netlink::{self, Received};
@@ -125,9 +125,7 @@ impl Stock {
             true => self.calls.subflow(ends, event.ifindex)?,
             false => None,
         };
-        let input = self
-            .connections
-            .joined(event, &ends, socket.as_ref(), now);
+        let input = self.connections.joined(event, &ends, socket.as_ref(), now);
         self.queue.extend(input);
         self.tell_timeouts(event);
         if let (true, Some(ulp)) = (wants_backup, socket.and_then(|socket| socket.subflow)) {
@@ -148,9 +146,7 @@ impl Stock {
         let ends = event.ends().map_err(netlink::Error::from)?;
         // Its record came before.
         let complete = self.take_records()?;
-        let closed = self
-            .connections
-            .subflow_closed(event, &ends, complete, now);
+        let closed = self.connections.subflow_closed(event, &ends, complete, now);
         let Some((input, entry)) = closed else {
             return Ok(());
         };
@@ -293,7 +289,6 @@ impl Stock {
 
     /// Looks for what nobody has told.
     fn reconcile(&mut self) -> Result<(), Error> {
-        self.next_listing = self.now() + LISTING;
         let (listed, missed) = self.list()?;
         // What happened meanwhile is told.
         self.drain_events()?;

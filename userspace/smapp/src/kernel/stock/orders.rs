@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::Stock;
-use super::bpf::Timeouts;
 use super::refusal::{self, refused};
+use super::state::Stock;
 use super::subflows::Entry;
 use super::wire::command::{self, Create, Local};
 use super::wire::ends::Ends;
@@ -51,12 +50,10 @@ impl Stock {
                 }
                 result.map(|()| Answer::Done)
             }
-            Command::Announce(_, address, port) => self
-                .announce(command, *address, *port)
-                .map(Answer::Address),
-            Command::Withdraw(_, address) => {
-                self.withdraw(command, address).map(|()| Answer::Done)
+            Command::Announce(_, address, port) => {
+                self.announce(command, *address, *port).map(Answer::Address)
             }
+            Command::Withdraw(_, address) => self.withdraw(command, address).map(|()| Answer::Done),
         };
         result.map_err(|error| refusal::explain(command, error))
     }
@@ -291,9 +288,38 @@ impl Stock {
         }
     }
 
-    /// Whether a program tells of the timeouts of a subflow that begins now.
-    pub(super) fn tells_timeouts(&self) -> bool {
-        let programs = self.programs.as_ref();
-        programs.is_some_and(|programs| programs.timeouts != Timeouts::Nowhere)
+    /// Learns the local ports of subflows that this host has just opened.
+    pub(super) fn learn_ports(&mut self, token: Token) -> Result<(), Error> {
+        // Events that wait may tell.
+        let busy = self.drain_events()?;
+        let Some(known) = self.connections.get(token) else {
+            return Ok(());
+        };
+        let unknown = known.subflows.iter().any(|e| e.ends.local.port() == 0);
+        // With more events to come this is no time for a listing: they tell.
+        if !unknown || busy > 16 {
+            return Ok(());
+        }
+        let sockets = self.calls.connecting()?;
+        let now = self.now();
+        let Some(known) = self.connections.get_mut(token) else {
+            return Ok(());
+        };
+        for socket in &sockets {
+            if socket.subflow.is_none_or(|ulp| ulp.token != token) {
+                continue;
+            }
+            if let Some(entry) = known.subflows.find(&socket.ends) {
+                if entry.ifindex.is_some() {
+                    self.features.ifindex = Some(socket.ifindex.is_some());
+                }
+                if entry.wants_backup {
+                    let backup = socket.subflow.is_some_and(|ulp| ulp.backup());
+                    self.features.backup_on_syn = Some(backup);
+                }
+                entry.learn(socket, now);
+            }
+        }
+        Ok(())
     }
 }

@@ -20,11 +20,7 @@ pub(super) fn no_connection(command: &Command) -> Error {
 }
 
 pub(super) fn no_subflow(command: &Command) -> Error {
-    refused(
-        command,
-        Errno::ESRCH,
-        "subflow: there is no such subflow",
-    )
+    refused(command, Errno::ESRCH, "subflow: there is no such subflow")
 }
 
 pub(super) fn fell_back(command: &Command) -> Error {
