@@ -83,11 +83,12 @@ impl Known {
         }
     }
 
-    /// The entry of the initial subflow, which is there from the start.
-    fn initial(&mut self) -> &mut Entry {
+    /// The entry of the initial subflow, whose handshake is complete from the start.
+    fn initial(&mut self, now: Duration) -> &mut Entry {
         let entry = self.subflows.meet(&self.ends);
         entry.initial = true;
         entry.active = !self.server_side;
+        entry.joined = entry.joined.or(Some(now));
         entry
     }
 
@@ -180,6 +181,7 @@ impl Connections {
         ends: Ends,
         socket: Option<&ConnectionSocket>,
         managed: bool,
+        now: Duration,
     ) -> Vec<Input> {
         let token = event.token;
         let mut inputs = Vec::new();
@@ -196,7 +198,7 @@ impl Connections {
         if let Some(socket) = socket {
             known.learn(socket);
         }
-        let subflow = known.initial().subflow();
+        let subflow = known.initial(now).subflow();
         known.ids.learn(subflow.local_address, subflow.local_id);
         if managed {
             inputs.push(known.tell(What::Created(known.start(subflow))));
@@ -287,12 +289,10 @@ impl Connections {
     }
 
     /// Takes in that both hosts have confirmed Multipath TCP.
-    pub fn established(&mut self, event: &event::Event) -> Option<Input> {
+    pub fn established(&mut self, event: &event::Event, now: Duration) -> Option<Input> {
         let known = self.get_mut(event.token)?;
         known.deny_join_id0 |= event.deny_join_id0;
-        let entry = known.initial();
-        entry.joined = entry.joined.or(Some(Duration::ZERO));
-        let subflow = entry.subflow();
+        let subflow = known.initial(now).subflow();
         Some(known.tell(What::Established(known.start(subflow))))
     }
 
@@ -363,10 +363,21 @@ impl Connections {
         now: Duration,
     ) -> Option<(Input, Entry)> {
         let known = self.get_mut(event.token)?;
-        let id = match known.subflows.find(ends) {
-            Some(entry) => entry.id,
-            None => known.subflows.find_local(ends)?.id,
+        let entry = match known.subflows.find(ends) {
+            Some(entry) => entry,
+            None => match known.subflows.find_local(ends) {
+                Some(entry) => entry,
+                // Another program of this host opened it, and it never joined.
+                None => {
+                    let entry = known.subflows.add(*ends);
+                    entry.active = true;
+                    entry.local_id = event.local_id;
+                    entry.remote_id = event.remote_id;
+                    entry
+                }
+            },
         };
+        let id = entry.id;
         let entry = known.subflows.remove(id)?;
         let mut subflow = entry.subflow_closed(why(&entry, event.errno, complete, now));
         if let Some((reason, transient)) = event.reset {

@@ -92,12 +92,12 @@ impl Stock {
                 let managed = self.calls.is_managed(token)?;
                 let inputs = self
                     .connections
-                    .created(event, ends, socket.as_ref(), managed);
+                    .created(event, ends, socket.as_ref(), managed, now);
                 self.queue.extend(inputs);
                 self.tell_timeouts(event);
                 None
             }
-            Kind::Established => self.connections.established(event),
+            Kind::Established => self.connections.established(event, now),
             Kind::Closed => self.connections.closed(token),
             Kind::Announced => self.connections.announced(event),
             Kind::Removed => self.connections.removed(event),

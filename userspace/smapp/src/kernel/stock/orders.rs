@@ -300,7 +300,11 @@ impl Stock {
         if !unknown || busy > 16 {
             return Ok(());
         }
-        let sockets = self.calls.connecting()?;
+        // Without events nothing else tells of those that have joined by now.
+        let sockets = match self.events {
+            Some(_) => self.calls.connecting()?,
+            None => self.calls.subflows()?,
+        };
         let now = self.now();
         let Some(known) = self.connections.get_mut(token) else {
             return Ok(());

@@ -293,12 +293,6 @@ impl Ulp {
         self.flags & BKUP_LOC != 0
     }
 
-    /// Both hosts have confirmed Multipath TCP.
-    pub fn fully_established(&self) -> bool {
-        const FULLY_ESTABLISHED: u32 = 0x40;
-        self.flags & FULLY_ESTABLISHED != 0
-    }
-
     fn decode(attributes: Attributes<'_>) -> Result<Option<Self>, Malformed> {
         let mut ulp = None;
         for attribute in attributes {
@@ -386,7 +380,7 @@ mod tests {
         let initial = SubflowSocket::decode(&bytes(captured::INITIAL)).unwrap();
         let ulp = initial.subflow.unwrap();
         assert_eq!(ulp.token, connection.token);
-        assert!(ulp.initial() && ulp.active() && ulp.fully_established());
+        assert!(ulp.initial() && ulp.active());
         assert_eq!(initial.ends, connection.ends);
         assert_eq!(initial.path.unwrap().info.rto, 204_000);
         let join = SubflowSocket::decode(&bytes(captured::JOIN)).unwrap();
