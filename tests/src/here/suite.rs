@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tests of a test binary, each in a sandbox of its own, several at a time.
+//! The tests of a test binary, each in a process of its own: several at a time, in
+//! sandboxes, or one after the other on a kernel that nobody else uses.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::here::limits::{self, Lack};
+use crate::here::limits::{self, Lack, Setting};
 use crate::here::sandbox::Sandbox;
 use crate::kernel_interface::KernelInterface;
 
@@ -22,8 +24,8 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Where the programs under test are.
     pub programs: PathBuf,
-    /// What the tests are about.
-    pub interface: KernelInterface,
+    /// What kernel it is, and what the tests are to use of it.
+    pub setting: Setting,
     /// Parts of names; none: all tests.
     pub filters: Vec<String>,
     /// Run those as well that wait for minutes.
@@ -80,7 +82,7 @@ impl Suite {
         println!(
             "running {} tests on this kernel, over its interface \"{}\", {} at a time",
             tests.len(),
-            self.interface.word(),
+            self.setting.interface.word(),
             self.jobs
         );
         let since = Instant::now();
@@ -89,11 +91,16 @@ impl Suite {
         let work = || -> Result<()> {
             while let Some(name) = take(&queue) {
                 let since = Instant::now();
+                // One after the other: who waits knows for what.
+                if self.jobs == 1 {
+                    print!("test {name} ... ");
+                    std::io::stdout().flush()?;
+                }
                 let outcome = self.judge(&name)?;
-                println!(
-                    "test {name} ... {outcome} ({:.1} s)",
-                    since.elapsed().as_secs_f32()
-                );
+                if self.jobs > 1 {
+                    print!("test {name} ... ");
+                }
+                println!("{outcome} ({:.1} s)", since.elapsed().as_secs_f32());
                 outcomes
                     .lock()
                     .expect("no thread panics")
@@ -124,7 +131,7 @@ impl Suite {
     }
 
     fn judge(&self, name: &str) -> Result<Outcome> {
-        let lack = limits::lack(name, self.interface);
+        let lack = limits::lack(name, self.setting);
         if let (Some(lack @ Lack::VirtualTime), false) = (lack, self.slow) {
             return Ok(Outcome::NotTried(lack));
         }
@@ -139,16 +146,23 @@ impl Suite {
 
     /// Run one test; whether it has passed, and what it said.
     fn test(&self, name: &str) -> Result<(bool, String)> {
-        let sandbox = Sandbox {
-            programs: &self.programs,
-            timeout: self.timeout,
-            interface: self.interface,
+        let interface = self.setting.interface;
+        let output = if self.setting.own_kernel {
+            let mut command = Command::new(&self.binary);
+            command.env(KernelInterface::VARIABLE, interface.word());
+            command.args(["--exact", name]).output()?
+        } else {
+            let sandbox = Sandbox {
+                programs: &self.programs,
+                timeout: self.timeout,
+                interface,
+            };
+            let binary = self
+                .binary
+                .to_str()
+                .context("the path of the tests is not UTF-8")?;
+            sandbox.output(&[binary, "--exact", name])?
         };
-        let binary = self
-            .binary
-            .to_str()
-            .context("the path of the tests is not UTF-8")?;
-        let output = sandbox.output(&[binary, "--exact", name])?;
         let text = [output.stdout, output.stderr].concat();
         let mut text = String::from_utf8_lossy(&text).into_owned();
         if output.status.code() == Some(KILLED) {
