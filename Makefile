@@ -40,7 +40,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@scripts/module $(KERNEL)
 
 programs: setup
-	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests -p smapp-measure --bins
+	@$(CARGO) build --release -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure --bins
 
 IN_GUEST := smapp smapp-init topology here
 # Packed anew if the list or a program has changed.
@@ -54,7 +54,7 @@ guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
 # What runs on this machine's own kernel needs no guest, and less to be installed.
 here:
 	@scripts/setup --try
-	@$(CARGO) build --release -p smapp -p smapp-tests --bin smapp --bin here --bin demo
+	@$(CARGO) build --release -p smapp-cli -p smapp-tests --bin smapp --bin here --bin demo
 
 try: here ## watch it on this machine's own kernel, as root, in namespaces: two minutes
 	@if $(BIN)/here check; then $(BIN)/here run $(BIN)/demo; else \

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
-use smapp::{Backend, Client, EventSet};
+use smapp::{Client, EventSet, Kernel};
 use smapp_tests::traffic::{allow_files, connect, listen};
 use smapp_tests::{Netns, module};
 use socket2::Protocol;
@@ -76,7 +76,7 @@ fn talk(host: &Netns, stop: &AtomicBool) -> Result<usize> {
             let mut client = Client::connect()?;
             client.listen(EventSet::ALL)?;
             client.connections()?;
-            client.stats()?;
+            client.statistics()?;
             let until = client.now() + Duration::from_millis(20);
             client.wait(Some(until)).map(drop)
         });

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
-use smapp::message::{Subflow, TcpState};
-use smapp::uapi::cmd;
-use smapp::{EventKind, EventSet};
+use smapp::wire::operation_word;
+use smapp::wire::uapi::cmd;
+use smapp::{EventKind, EventSet, Subflow, TcpState};
 use smapp_measure::experiment::host;
 use smapp_tests::traffic::{self, Crowd, listen};
 use smapp_tests::{
@@ -113,7 +113,7 @@ fn scale(count: usize) -> Result<()> {
     );
 
     topology.router.nft(DEAD)?;
-    let before = client_side.client().stats()?;
+    let before = client_side.client().statistics()?;
     let busy = processor_time(daemon.id())?;
     for [near, _] in &mut ends {
         near.write_all(b"?")?;
@@ -122,7 +122,7 @@ fn scale(count: usize) -> Result<()> {
     println!("the same while the path dies: {:.0} us", bystander(&other)?);
     sleep(OUTAGE);
     let busy = processor_time(daemon.id())?.saturating_sub(busy);
-    let after = client_side.client().stats()?;
+    let after = client_side.client().statistics()?;
     println!("the storm, in {} s:", OUTAGE.as_secs());
     for number in [
         cmd::TIMEOUT,
@@ -130,7 +130,8 @@ fn scale(count: usize) -> Result<()> {
         cmd::SUB_ESTAB,
         cmd::SUBFLOW_CREATE,
     ] {
-        let [before, after] = [&before, &after].map(|stats| stats.operation(number));
+        let [before, after] =
+            [&before, &after].map(|stats| stats.operation(&operation_word(number)));
         let (done, failed) = (after.done - before.done, after.failed - before.failed);
         let name = cmd::name(number).context("an operation without a name")?;
         println!("  {name}: {done}, failed: {failed}");
