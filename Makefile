@@ -10,6 +10,7 @@ SHELL := /bin/bash
 KERNEL ?= gcc
 # What tests and demo use of it: module or stock (default: the module where it is).
 INTERFACE ?=
+CHOICE = $(addprefix SMAPP_KERNEL_INTERFACE=,$(INTERFACE))
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
 # How long each of the races goes on, in seconds of real time; the debug kernel is slower.
@@ -62,7 +63,7 @@ try: here ## watch it on this machine's own kernel, as root, in namespaces: two 
 		$(MAKE) --no-print-directory demo; fi
 
 demo: guest ## watch a policy keep a download alive when its path dies
-	@qemu/run --kernel $(KERNEL) $(BIN)/demo
+	@SMAPP_APPEND="$(CHOICE)" qemu/run --kernel $(KERNEL) $(BIN)/demo
 
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
@@ -90,13 +91,13 @@ test-host: setup ## the tests that need no guest
 
 # The stock interface has no tests but those of the network yet.
 test-here: here ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
-	@$(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
+	@$(CHOICE) $(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
 
 test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
 test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug, INTERFACE=stock)
-	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(addprefix SMAPP_KERNEL_INTERFACE=,$(INTERFACE))" \
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE)" \
 		$(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
 
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
@@ -155,6 +156,6 @@ clean: ## remove what was built here (the caches stay)
 
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel kernel-debug module programs guest here try demo shell test test-host \
-	test-here test-runner test-guest test-races test-debug test-upstream test-experiments \
+.PHONY: help setup kernel kernel-debug module programs guest here try demo shell test \
+	test-host test-here test-runner test-guest test-races test-debug test-upstream test-experiments \
 	experiments lint fuzz fuzz-guest scale bench hops clean

@@ -13,6 +13,8 @@ const PAYLOAD: &str = "/payload";
 const ARGUMENTS: &str = "/payload.args";
 /// Runs the tests of a binary one by one, and knows which cannot pass.
 const HERE: &str = "/bin/here";
+/// What came of them, a line each.
+const RESULTS: &str = "/out/tests.tsv";
 /// Sets up the two-path topology and runs a shell inside; plain `dash` without it.
 const TOPOLOGY: &str = "/bin/topology";
 
@@ -21,7 +23,7 @@ pub fn run(tests: bool) -> Result<()> {
     let arguments = std::fs::read_to_string(ARGUMENTS).context("cannot read the arguments")?;
     let mut command = if tests {
         let mut here = Command::new(HERE);
-        here.args(["test", "--own-kernel", PAYLOAD]);
+        here.args(["test", "--own-kernel", "--results", RESULTS, PAYLOAD]);
         here
     } else {
         Command::new(PAYLOAD)
