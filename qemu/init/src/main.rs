@@ -8,7 +8,8 @@
 //! the audit of its connections, the leak check, and the kernel log of the whole run.
 //!
 //! Words on the kernel command line choose: `smapp.shell` (a shell instead of the
-//! payload), `smapp.out` (send `/out` to the second serial port), `smapp.no-module`.
+//! payload), `smapp.tests` (the payload has tests: run each by itself), `smapp.out` (send
+//! `/out` to the second serial port), `smapp.no-module`.
 
 #![forbid(unsafe_code)]
 
@@ -56,7 +57,7 @@ fn run() -> Result<Vec<String>> {
     if asked("smapp.shell") {
         check("shell", payload::run_shell());
     } else {
-        check("payload", payload::run());
+        check("payload", payload::run(asked("smapp.tests")));
     }
     check("processes left", payload::end_all());
     check("namespaces left", mounts::unmount_namespaces());
