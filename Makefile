@@ -6,7 +6,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-# Which of the kernels the guest boots: gcc or debug.
+# Which of the kernels the guest boots: gcc, debug, or one of Debian as it is
+# (scripts/debian-kernel --list).
 KERNEL ?= gcc
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
@@ -32,8 +33,10 @@ kernel: setup ## fetch, patch and build the kernel of the guest
 kernel-debug: setup ## the same with KASAN, lockdep, kmemleak ..
 	@scripts/kernel debug
 
+# What packs the guest and the programs in it comes from the kernel that is built here.
 module: setup ## build smapp_pm.ko, and the kernel if need be
-	@scripts/module $(KERNEL)
+	@scripts/module $(if $(filter debian-%,$(KERNEL)),gcc,$(KERNEL))
+	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
 	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests --bins
@@ -66,10 +69,10 @@ test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp-tests --lib
 	@$(CARGO) test -p smapp-lifecycle
 
-test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
+test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
-test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug)
+test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
 
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
