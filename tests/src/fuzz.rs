@@ -22,8 +22,8 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::netlink::{DONE, ERROR, Messages};
-use smapp::{AddressChange, Backend, Client, Errno, Event, EventSet};
+use smapp::wire::{DONE, ERROR, Messages};
+use smapp::{AddressChange, Client, Errno, Event, EventSet, Kernel};
 
 use crate::netns::Netns;
 use crate::topology::{Family, Path, Topology, server};

@@ -12,7 +12,7 @@ use neli::consts::socket::{Msg, NlFamily};
 use neli::router::synchronous::NlRouter;
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::netlink::{Messages, Request};
+use smapp::wire::{Messages, Request};
 
 use crate::netns::Netns;
 

@@ -7,12 +7,10 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::{Address, Connection, Subflow};
-use smapp::netlink::{self, Attributes, Messages, Request};
+use smapp::wire::{Attributes, Messages, Request};
 use smapp::{
-    AddressChange, Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId,
-    Token,
+    Address, AddressChange, Client, Connection, Errno, Error, Event, EventKind, EventSet, Input,
+    Kernel, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token, wire,
 };
 
 use crate::netns::Netns;
@@ -107,7 +105,7 @@ impl<'a> PathManager<'a> {
 
     /// Skip events until the connection is established.
     pub fn established(&mut self, token: Token) -> Result<()> {
-        self.expect(EventKind::Established, |event| event.token() == token)
+        self.expect(EventKind::Established, |event| event.token == token)
             .map(drop)
     }
 
@@ -177,7 +175,7 @@ impl<'a> PathManager<'a> {
 
     /// Skip events until the peer announces an address.
     pub fn announced(&mut self, token: Token) -> Result<Address> {
-        let event = self.expect(EventKind::AddressAnnounced, |event| event.token() == token)?;
+        let event = self.expect(EventKind::AddressAnnounced, |event| event.token == token)?;
         match event {
             Event::AddressAnnounced { address, .. } => Ok(address),
             other => bail!("{other:?}"),
@@ -200,7 +198,7 @@ impl<'a> PathManager<'a> {
         let result = wait_for(&what, DEADLINE, || {
             let connection = self.connection(token)?;
             let established =
-                |subflow: &&Subflow| subflow.state == Some(smapp::message::TcpState::ESTABLISHED);
+                |subflow: &&Subflow| subflow.state == Some(smapp::TcpState::ESTABLISHED);
             let ready = connection.subflows.iter().filter(established).count();
             ensure!(
                 ready == count && connection.subflows.len() == count,
@@ -224,7 +222,7 @@ impl<'a> PathManager<'a> {
             Ok(socket)
         })?;
         let mut buffer = Vec::new();
-        let (family, version) = (self.client.family().id, smapp::uapi::VERSION);
+        let (family, version) = (self.client.family().id, smapp::wire::uapi::VERSION);
         let request = Request::generic(&mut buffer, family, netlink::ACK, 1, command, version);
         let request = fill(request).finish();
         socket.send(request, Msg::empty())?;

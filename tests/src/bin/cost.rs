@@ -13,10 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::netlink::Messages;
-use smapp::uapi::cmd;
-use smapp::{Backend, Client, EventKind, EventSet, Input};
+use smapp::wire::Messages;
+use smapp::wire::uapi::cmd;
+use smapp::{Client, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy};
 use smapp_tests::traffic::{Crowd, listen, socket};
 use smapp_tests::{Connection, Family, Fault, Netns, Path, PathManager, Topology};
 use socket2::Protocol;
@@ -114,8 +113,8 @@ fn burst() -> Result<()> {
     let connections = commands.connections()?;
     let token = connections.first().context("no connection")?.token;
     topology.break_path(Path::Second, Fault::Blackhole)?;
-    let subflow =
-        SubflowCreate::to(connection.server_address()?).from(Path::Second.client(Family::V4));
+    let subflow = SubflowCreate::to(connection.server_address()?)
+        .local_address(Path::Second.client(Family::V4));
     for _ in 0..COUNT {
         let id = commands.subflow_create(token, &subflow)?.id;
         commands.subflow_destroy(token, &SubflowDestroy::id(id))?;
@@ -196,7 +195,7 @@ fn live(
     let mut connection = Connection::establish(topology, family)?;
     let token = client.created()?;
     let second = Path::Second.client(family);
-    let subflow = SubflowCreate::to(connection.server_address()?).from(second);
+    let subflow = SubflowCreate::to(connection.server_address()?).local_address(second);
     let id = client.create(token, subflow)?.id;
     client.joined(id)?;
     // The last segment of the handshake.

@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use smapp::message::Subflow;
-use smapp::{EventSet, SubflowId};
+use smapp::{EventSet, Subflow, SubflowId};
 use smapp_tests::capture::{Capture, join_delays};
 use smapp_tests::netns::tool;
 use smapp_tests::{

@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
-use smapp::message::{Subflow, TcpState};
-use smapp::uapi::cmd;
-use smapp::{EventKind, EventSet};
+use smapp::wire::uapi::cmd;
+use smapp::{EventKind, EventSet, Subflow, TcpState};
 use smapp_tests::experiment::host;
 use smapp_tests::traffic::{self, Crowd, listen};
 use smapp_tests::{

@@ -8,8 +8,8 @@
 use std::net::IpAddr;
 
 use fastrand::Rng;
-use smapp::netlink::{ACK, DUMP, Request};
-use smapp::uapi::{VERSION, cmd};
+use smapp::wire::uapi::{VERSION, cmd};
+use smapp::wire::{ACK, DUMP, Request};
 
 use super::grammar::{ADDRESS, COMMANDS, CONNECTION, SUBFLOW};
 

@@ -5,9 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::command::SubflowDestroy;
-use smapp::message::Address;
-use smapp::{AddressId, Backend, Errno, Event, EventKind};
+use smapp::{Address, AddressId, Errno, Event, EventKind, Kernel, SubflowDestroy};
 use smapp_tests::{Connection, DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
 
 use super::{connect, initial, join, over_second_path};
@@ -118,7 +116,7 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
         let Event::AddressesWithdrawn { remote_ids, .. } = event else {
             anyhow::bail!("{event:?}");
         };
-        assert_eq!(event.token(), theirs);
+        assert_eq!(event.token, theirs);
         assert_eq!(remote_ids.iter().collect::<Vec<_>>(), [announced.id]);
         server.expect_subflow(EventKind::SubflowClosed, joined.id)?;
         client.expect_subflow(EventKind::SubflowClosed, ours.id)?;

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::TcpState;
-use smapp::{Backend, Errno, Error, EventKind, IfIndex};
+use smapp::{Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate, SubflowDestroy, TcpState};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
 use socket2::Protocol;
@@ -38,7 +36,7 @@ fn subflow_create_uses_the_given_port() -> Result<()> {
     let mut server = PathManager::of(&topology.server)?;
     for family in Family::BOTH {
         let (connection, token) = connect(&topology, family, &mut client)?;
-        let answer = client.create(token, over_second_path(&connection)?.from_port(PORT))?;
+        let answer = client.create(token, over_second_path(&connection)?.local_port(PORT))?;
         assert_eq!(answer.local_port, PORT);
         client.joined(answer.id)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
@@ -104,7 +102,7 @@ fn a_subflow_can_be_bound_to_an_interface() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let number = name_to_index(&connection.client, Path::Second.interface())?;
-    let wanted = SubflowCreate::to(connection.server_address()?).dev(IfIndex(number));
+    let wanted = SubflowCreate::to(connection.server_address()?).ifindex(IfIndex(number));
     let answer = client.create(token, wanted)?;
     let joined = client.joined(answer.id)?;
     assert_eq!(joined.ifindex, Some(IfIndex(number)));
@@ -176,7 +174,7 @@ fn subflow_destroy_closes_a_subflow_of_the_peer() -> Result<()> {
         let ours = join(&mut client, &connection, token)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
         let theirs = event.subflow().context("sub_estab has a subflow")?;
-        server.destroy(event.token(), theirs.id)?;
+        server.destroy(event.token, theirs.id)?;
         server.expect_subflow(EventKind::SubflowClosed, theirs.id)?;
         let closed = client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
         assert_eq!(closed.errno.map(|errno| errno.0), Some(0));
@@ -357,7 +355,7 @@ fn conn_get_lists_the_subflows_of_a_large_connection() -> Result<()> {
     for _ in 0..EXTRA {
         join(&mut client, &connection, token)?;
     }
-    let ids = |connection: &smapp::message::Connection| -> BTreeSet<_> {
+    let ids = |connection: &smapp::Connection| -> BTreeSet<_> {
         connection
             .subflows
             .iter()

@@ -5,9 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use smapp::command::SubflowCreate;
-use smapp::message::TcpState;
-use smapp::{Errno, EventKind};
+use smapp::{Errno, EventKind, SubflowCreate, TcpState};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology};
 
 use super::{connect, initial, join, over_second_path};
@@ -37,7 +35,7 @@ fn a_join_to_a_closed_port_is_refused() -> Result<()> {
         let (connection, token) = connect(&topology, family, &mut client)?;
         let mut remote = connection.server_address()?;
         remote.set_port(9);
-        let wanted = SubflowCreate::to(remote).from(Path::Second.client(family));
+        let wanted = SubflowCreate::to(remote).local_address(Path::Second.client(family));
         let subflow = client.create(token, wanted)?;
         let closed = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
         assert_eq!(closed.errno, Some(Errno::ECONNREFUSED));

@@ -10,9 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Uid, fchown};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::socket_cookie;
-use smapp::command::SubflowCreate;
-use smapp::message::Owner;
-use smapp::{Backend, Event, EventKind, EventSet, IfIndex};
+use smapp::{Event, EventKind, EventSet, IfIndex, Kernel, Owner, SubflowCreate};
 use smapp_tests::traffic::{listen, socket as new_socket};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, SmallQueues, Topology, topology};
 use socket2::Protocol;
@@ -27,11 +25,11 @@ fn created_names_the_connection_on_the_client() -> Result<()> {
         let connection = Connection::open(&topology, family)?;
         let event = client.expect(EventKind::Created, |_| true)?;
         let subflow = event.subflow().context("created has a subflow")?;
-        assert!(!event.server_side());
+        assert!(!event.server_side);
         assert_eq!(subflow.local(), connection.client_address()?);
         assert_eq!(subflow.remote(), connection.server_address()?);
         assert!(subflow.initial && subflow.active);
-        assert_eq!(client.connection(event.token())?.token, event.token());
+        assert_eq!(client.connection(event.token)?.token, event.token);
     }
     Ok(())
 }
@@ -44,7 +42,7 @@ fn created_names_the_connection_on_the_server() -> Result<()> {
         let connection = Connection::establish(&topology, family)?;
         let event = server.expect(EventKind::Created, |_| true)?;
         let subflow = event.subflow().context("created has a subflow")?;
-        assert!(event.server_side());
+        assert!(event.server_side);
         assert_eq!(subflow.local(), connection.server_address()?);
         assert_eq!(subflow.remote(), connection.client_address()?);
         assert!(subflow.initial && !subflow.active);
@@ -84,16 +82,17 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
         };
         drop(group);
         assert_eq!(owner, ours);
-        assert_eq!(client.connection(event.token())?.owner, ours);
+        assert_eq!(client.connection(event.token)?.owner, ours);
         let (accepted, _) = listener.accept()?;
         let Event::Created { owner, .. } = server.expect(EventKind::Created, |_| true)? else {
             anyhow::bail!("created is created");
         };
-        let theirs = Owner {
-            uid: Some(0),
-            cookie: Some(socket_cookie(&accepted)?),
-            cgroup: Some(fs::metadata(ControlGroup::ROOT)?.ino()),
-            ..Owner::default()
+        let theirs = {
+            let mut owner = Owner::default();
+            owner.uid = Some(0);
+            owner.cookie = Some(socket_cookie(&accepted)?);
+            owner.cgroup = Some(fs::metadata(ControlGroup::ROOT)?.ino());
+            owner
         };
         assert_eq!(owner, theirs);
     }
@@ -149,7 +148,7 @@ fn a_changed_priority_is_told_to_the_peer() -> Result<()> {
             let known = client.connection(token)?;
             let known = known.subflow(ours.id).context("the subflow is gone")?;
             assert_eq!((known.backup, known.backup_peer), (backup, false));
-            let known = server.connection(event.token())?;
+            let known = server.connection(event.token)?;
             let known = known.subflow(theirs.id).context("the subflow is gone")?;
             assert_eq!(known.backup_peer, backup);
         }
@@ -167,7 +166,7 @@ fn estab_follows_created_on_both_hosts() -> Result<()> {
         let _connection = Connection::establish(&topology, family)?;
         for host in [&mut client, &mut server] {
             let token = host.expect(EventKind::Established, |_| true)?.token();
-            let ours = host.seen().iter().filter(|event| event.token() == token);
+            let ours = host.seen().iter().filter(|event| event.token == token);
             let kinds: Vec<_> = ours.map(Event::kind).collect();
             assert_eq!(kinds, [EventKind::Created, EventKind::Established]);
         }
@@ -202,7 +201,7 @@ fn closed_comes_last_on_both_hosts() -> Result<()> {
         drop(connection);
         for (host, token) in [&mut client, &mut server].into_iter().zip(tokens) {
             let event = host.expect(EventKind::Closed, |_| true)?;
-            assert_eq!(event.token(), token);
+            assert_eq!(event.token, token);
         }
     }
     Ok(())
@@ -215,7 +214,7 @@ fn closed_follows_a_fastclose_of_the_peer() -> Result<()> {
     for family in Family::BOTH {
         let (connection, token) = connect(&topology, family, &mut server)?;
         let _server = connection.abort()?;
-        server.expect(EventKind::Closed, |event| event.token() == token)?;
+        server.expect(EventKind::Closed, |event| event.token == token)?;
     }
     Ok(())
 }
@@ -226,7 +225,7 @@ fn closed_follows_a_disconnect() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     rustix::net::connect_unspec(&connection.client)?;
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     // The socket is as new: it can be used for another connection.
     let address = connection.server_address()?;
     topology
@@ -235,7 +234,7 @@ fn closed_follows_a_disconnect() -> Result<()> {
     let again = client.created()?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == again)
+        .expect(EventKind::Closed, |event| event.token == again)
         .map(drop)
 }
 
@@ -322,7 +321,7 @@ fn sub_estab_comes_on_both_hosts() -> Result<()> {
         let ours = client.joined(created.id)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
         let theirs = event.subflow().context("sub_estab has a subflow")?;
-        assert!(event.server_side());
+        assert!(event.server_side);
         assert!(ours.active && !ours.initial);
         assert!(!theirs.active && !theirs.initial);
         assert_eq!(ours.local_address, Path::Second.client(family));
@@ -384,7 +383,7 @@ fn timeout_tells_the_doubled_rto() -> Result<()> {
         connection.client.write_all(b"lost")?;
         let mut last = calm;
         for count in 1..=4 {
-            let is_it = |event: &Event| event.token() == token;
+            let is_it = |event: &Event| event.token == token;
             let event = client.expect(EventKind::Timeout, is_it)?;
             let subflow = event.subflow().context("timeout has a subflow")?;
             assert_eq!(subflow.id, id);
@@ -440,7 +439,7 @@ fn a_listener_gets_only_the_events_it_registered_for() -> Result<()> {
         drop(connection);
         all.expect(EventKind::Closed, |_| true)?;
         let event = one.next(Duration::from_secs(1))?;
-        assert_eq!((event.kind(), event.token()), (kind, token));
+        assert_eq!((event.kind(), event.token), (kind, token));
         // Its only one: all that was to come had come before the last of all events.
         ensure!(
             one.next(Duration::ZERO).is_err(),
@@ -461,12 +460,12 @@ fn each_event_of_a_life_comes_once() -> Result<()> {
         let joined = join(&mut client, &connection, token)?.id;
         client.destroy(token, joined)?;
         drop(connection);
-        client.expect(EventKind::Closed, |event| event.token() == token)?;
+        client.expect(EventKind::Closed, |event| event.token == token)?;
         // What would come late has come before another connection is over.
         let (other, later) = connect(&topology, family, &mut client)?;
         drop(other);
-        client.expect(EventKind::Closed, |event| event.token() == later)?;
-        let ours = client.seen().iter().filter(|event| event.token() == token);
+        client.expect(EventKind::Closed, |event| event.token == later)?;
+        let ours = client.seen().iter().filter(|event| event.token == token);
         let seen: Vec<_> = ours
             .map(|event| (event.kind(), event.subflow().map(|subflow| subflow.id)))
             .collect();

@@ -19,10 +19,8 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use rustix::io::Errno;
 use rustix::system::finit_module;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::Subflow;
-use smapp::uapi::cmd;
-use smapp::{Backend, Client, Error, Token};
+use smapp::wire::uapi::cmd;
+use smapp::{Client, Error, Kernel, Subflow, SubflowCreate, SubflowDestroy, Token};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::{listen, socket};
 use smapp_tests::{
@@ -225,7 +223,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
     let topology = Topology::new()?;
     let mut scene = Scene::new(&topology)?;
     let (token, second) = (scene.token, scene.second.local_address);
-    let address = smapp::message::Address {
+    let address = smapp::Address {
         id: scene.second.local_id,
         address: second,
         port: None,
@@ -234,7 +232,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
     let third = "10.0.2.77".parse()?;
     topology.client.ip("address add 10.0.2.77/24 dev eth1\n")?;
     let mut number = None;
-    let withdraw = |s: &mut Scene<'_>, made: Option<smapp::message::Address>| {
+    let withdraw = |s: &mut Scene<'_>, made: Option<smapp::Address>| {
         sleep(Duration::from_millis(100));
         // Whether it was announced is not known if the answer is lost.
         let made = match made {
@@ -255,7 +253,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
         |s| s.client.announce(token, third, None),
         withdraw,
     )?;
-    let third = smapp::message::Address {
+    let third = smapp::Address {
         id: number.context("nothing was announced")?,
         address: third,
         ..address

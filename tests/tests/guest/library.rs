@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use smapp::{AsyncEvents, Backend, Client, Engine, Event, EventKind, EventSet, Input, SubflowId};
+use smapp::{AsyncEvents, Client, Engine, Event, EventKind, EventSet, Input, Kernel, SubflowId};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, DEADLINE, Family, Path, PathManager, Shape, Topology, topology};
 use socket2::Protocol;
@@ -14,10 +14,10 @@ use socket2::Protocol;
 use super::{LONG, connect, over_second_path};
 
 #[allow(dead_code)] // its main
-#[path = "../../../userspace/examples/own_connection.rs"]
+#[path = "../../../userspace/smapp/examples/own_connection.rs"]
 mod own_connection;
 #[allow(dead_code)]
-#[path = "../../../userspace/examples/second_subflow.rs"]
+#[path = "../../../userspace/smapp/examples/second_subflow.rs"]
 mod second_subflow;
 
 #[test]
@@ -33,7 +33,7 @@ fn a_controller_of_forty_lines_opens_a_subflow() -> Result<()> {
         let (_connection, token) = connect(&topology, family, &mut client)?;
         let opened = |engine: &Engine<_, _>| {
             let mut connections = engine.connections();
-            let found = connections.find(|c: &&smapp::message::Connection| c.token == token);
+            let found = connections.find(|c: &&smapp::Connection| c.token == token);
             found.is_some_and(|c| c.subflows.len() == 2)
         };
         while !opened(&engine) {

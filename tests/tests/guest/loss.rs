@@ -9,9 +9,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use smapp::message::Subflow;
-use smapp::uapi::cmd;
-use smapp::{Backend, Client, Context, Controller, Engine, EventKind, EventSet, Token};
+use smapp::wire::uapi::cmd;
+use smapp::{Client, Context, Engine, EventKind, EventSet, Kernel, Policy, Subflow, Token};
 use smapp_tests::{
     Family, Fault, Netns, Path, PathManager, Shortage, SmallQueues, Topology, facts,
 };
@@ -21,7 +20,7 @@ use super::{connect, flood, initial, join, join_fully, over_second_path};
 /// Counts the connections that it learned of from a listing.
 struct Listener(Arc<AtomicUsize>);
 
-impl Controller for Listener {
+impl Policy for Listener {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }
@@ -58,7 +57,7 @@ fn after_a_loss_the_table_equals_the_kernels() -> Result<()> {
     flood(&mut fast, &known.0, known.1)?;
     topology.repair_path(Path::Second, Fault::Blackhole)?;
     drop(gone);
-    fast.expect(EventKind::Closed, |event| event.token() == over)?;
+    fast.expect(EventKind::Closed, |event| event.token == over)?;
     let mut kept = Vec::new();
     for family in [Family::V4, Family::V6, Family::V4, Family::V6] {
         let (connection, token) = connect(&topology, family, &mut fast)?;
@@ -90,7 +89,7 @@ struct Substitutes {
     subflows: Arc<AtomicUsize>,
 }
 
-impl Controller for Substitutes {
+impl Policy for Substitutes {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::io::Errno;
-use smapp::command::SubflowCreate;
-use smapp::{Backend, EventKind, EventSet};
+use smapp::{EventKind, EventSet, Kernel, SubflowCreate};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::listen;
 use smapp_tests::{
@@ -62,7 +61,7 @@ fn a_parameter_limits_the_subflows_from_one_address() -> Result<()> {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         let from = |path: Path| -> Result<SubflowCreate> {
             let remote = connection.server_address()?;
-            Ok(SubflowCreate::to(remote).from(path.client(family)))
+            Ok(SubflowCreate::to(remote).local_address(path.client(family)))
         };
         let wanted = [from(Path::First)?, from(Path::Second)?, from(Path::Second)?];
         for subflow in wanted {
@@ -115,7 +114,7 @@ fn rmmod_refuses_while_a_connection_is_open() -> Result<()> {
     join(&mut client, &connection, token)?;
     connection.exchange(1000)?;
     drop(connection);
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     remove()?;
     assert!(!module::is_loaded());
     Ok(())

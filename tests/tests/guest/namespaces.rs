@@ -3,8 +3,7 @@
 
 use anyhow::{Result, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use smapp::message::Address;
-use smapp::{AddressId, Backend, Client, Errno, Error, EventKind, EventSet};
+use smapp::{Address, AddressId, Client, Errno, Error, EventKind, EventSet, Kernel};
 use smapp_tests::{Capture, Connection, DEADLINE, Family, Path, PathManager, Topology, wait_for};
 
 use super::{connect, join, over_second_path};
@@ -19,10 +18,10 @@ fn events_stay_in_their_namespace() -> Result<()> {
     let (connection, foreign) = connect(&theirs, Family::V4, &mut there)?;
     join(&mut there, &connection, foreign)?;
     drop(connection);
-    there.expect(EventKind::Closed, |event| event.token() == foreign)?;
+    there.expect(EventKind::Closed, |event| event.token == foreign)?;
     let (_connection, token) = connect(&ours, Family::V4, &mut here)?;
     ensure!(
-        here.seen().iter().all(|event| event.token() == token),
+        here.seen().iter().all(|event| event.token == token),
         "{:#?}",
         here.seen()
     );
@@ -88,7 +87,7 @@ fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
     client.set_sysctl("mptcp/path_manager", "smapp")?;
     let (_connection, token) = connect(&topology, Family::V4, &mut smapp)?;
     assert!(
-        smapp.seen().iter().all(|event| event.token() == token),
+        smapp.seen().iter().all(|event| event.token == token),
         "{:#?}",
         smapp.seen()
     );
@@ -105,7 +104,7 @@ fn the_path_manager_of_a_connection_does_not_change() -> Result<()> {
     join(&mut client, &connection, token)?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == token)
+        .expect(EventKind::Closed, |event| event.token == token)
         .map(drop)
 }
 
@@ -179,7 +178,7 @@ fn a_namespace_can_go_with_open_connections_and_listeners() -> Result<()> {
     connection.exchange(1000)?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == token)
+        .expect(EventKind::Closed, |event| event.token == token)
         .map(drop)
 }
 

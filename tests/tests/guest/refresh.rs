@@ -68,7 +68,7 @@ fn the_slowest_is_replaced_from_another_port() -> Result<()> {
         client.wait_for_subflows(token, 3)?;
         while_busy(&connection, || {
             for _ in 0..3 {
-                let about = |event: &Event| event.token() == token;
+                let about = |event: &Event| event.token == token;
                 let closed = client.expect_within(LONG, EventKind::SubflowClosed, about)?;
                 let joined = client.expect_within(LONG, EventKind::SubflowEstablished, about)?;
                 let closed = closed.subflow().context("sub_closed has a subflow")?;

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::{Backend, Errno, EventKind, Token};
+use smapp::{Errno, EventKind, Kernel, Token};
 use smapp_tests::{
     Capture, DEADLINE, Family, Fault, Netns, Path, PathManager, Process, Topology, topology,
     wait_for,
@@ -175,7 +175,7 @@ fn a_storm_of_resets_is_answered_slower_and_slower() -> Result<()> {
     for _ in 0..7 {
         let closed =
             client.expect_within(Duration::from_secs(100), EventKind::SubflowClosed, |e| {
-                e.token() == token
+                e.token == token
             })?;
         let errno = closed.subflow().and_then(|s| s.errno);
         assert_eq!(errno, Some(Errno::ECONNREFUSED));

@@ -2,8 +2,8 @@
 //! What the module counts.
 
 use anyhow::Result;
-use smapp::uapi::cmd;
-use smapp::{Backend, EventKind, SubflowId};
+use smapp::wire::uapi::cmd;
+use smapp::{EventKind, Kernel, SubflowId};
 use smapp_tests::module::LoadAgain;
 use smapp_tests::{Family, PathManager, Topology};
 

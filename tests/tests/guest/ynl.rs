@@ -7,9 +7,8 @@ use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use smapp::message::Connection;
-use smapp::uapi::{GROUPS, cmd};
-use smapp::{AddressChange, Event, EventKind, Token};
+use smapp::wire::uapi::{GROUPS, cmd};
+use smapp::{AddressChange, Connection, Event, EventKind, Token};
 use smapp_tests::ynl::{as_ours, without_noes};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology, Ynl};
 
@@ -17,7 +16,7 @@ use super::{connect, join_fully};
 
 /// An event as the library decoded it, in the words of the protocol.
 fn told(event: &Event) -> Value {
-    let mut told = json!({ "token": event.token().0, "server_side": event.server_side() });
+    let mut told = json!({ "token": event.token.0, "server_side": event.server_side });
     match event {
         Event::Created {
             deny_join_id0,

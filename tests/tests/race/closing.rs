@@ -8,8 +8,10 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::{Backend, Client, Errno, Error, EventKind, EventSet, Input, SubflowId, Token};
+use smapp::{
+    Client, Errno, Error, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy,
+    SubflowId, Token,
+};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Attached, Connection, Family, Netns, Observer, Path, Topology, topology};
 use socket2::Protocol;
@@ -114,7 +116,7 @@ fn command(host: &Netns, seed: u64, stop: &AtomicBool) -> Result<Tally> {
     while !stop.load(Relaxed) {
         let until = client.now() + Duration::from_millis(50);
         match client.wait(Some(until))? {
-            Input::Event(event) => order(&mut client, event.token(), &mut random, &mut tally)?,
+            Input::Event(event) => order(&mut client, event.token, &mut random, &mut tally)?,
             Input::Time | Input::Lost => {}
             other => bail!("{other:?}"),
         }

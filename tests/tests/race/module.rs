@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
-use smapp::{Backend, Client, EventSet};
+use smapp::{Client, EventSet, Kernel};
 use smapp_tests::traffic::{allow_files, connect, listen};
 use smapp_tests::{Netns, module};
 use socket2::Protocol;

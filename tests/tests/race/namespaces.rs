@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread::{scope, spawn};
 
 use anyhow::{Context, Result};
-use smapp::command::SubflowCreate;
+use smapp::SubflowCreate;
 use smapp_tests::traffic::{connect, listen};
 use smapp_tests::{Netns, PathManager, Process};
 use socket2::Protocol;
