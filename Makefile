@@ -75,6 +75,12 @@ test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistak
 test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
 
+test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
+	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+kernels-page: ## write the tables of docs/kernels.md from the last whole runs of test-kernels
+	@scripts/kernels-page
+
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
 		SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-$$((1200 + 8 * $(RACE)))} $(RUNNER) \
@@ -132,5 +138,5 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-races test-debug test-upstream test-experiments \
+	test-runner test-guest test-kernels kernels-page test-races test-debug test-upstream test-experiments \
 	experiments lint fuzz fuzz-guest scale bench hops clean
