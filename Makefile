@@ -20,6 +20,8 @@ BIN := target/x86_64-unknown-linux-gnu/release
 GUEST := target/guest
 # cargo runs every test binary as the payload of a guest.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
+# Or here, in namespaces.
+RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(BIN)/here test"
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +41,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
-	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests --bins
+	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests -p smapp-measure --bins
 
 # Packed anew if the list or a program has changed.
 $(addprefix $(BIN)/,smapp smapp-init topology): programs ;
@@ -56,18 +58,29 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
 # A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
-test: guest ## all tests: on the host, of the runner, in the guest, the experiments in short
+test: setup ## all tests: first what takes seconds, then those in the guest
+	@$(MAKE) --no-print-directory test-host
+	@$(MAKE) --no-print-directory programs
+	@if $(BIN)/here check; then $(MAKE) --no-print-directory test-here; \
+	else echo "Not tested on this machine's own kernel: it lacks the above. The guest does not need it."; fi
+	@echo "Next: the guest. The first time its kernel is fetched and built (half an hour on 2 CPUs);"
+	@echo "then some 15 minutes for its tests, those of its runner, and the experiments in short."
+	@$(MAKE) --no-print-directory guest
 	@log=$$(mktemp); set -m; \
 	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; set +m; \
 	trap 'kill -- -$$guest 2>/dev/null || true; rm -f "$$log"' EXIT; \
-	$(MAKE) --no-print-directory test-host test-runner test-experiments; \
+	$(MAKE) --no-print-directory test-runner test-experiments; \
 	tail --pid=$$guest -n +1 -f "$$log"; \
 	wait $$guest
 
 test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp --all-features
-	@$(CARGO) test -p smapp-tests --lib
+	@$(CARGO) test -p smapp-tests -p smapp-measure --lib
 	@$(CARGO) test -p smapp-lifecycle
+
+# The stock interface has no tests but those of the network yet.
+test-here: programs ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
+	@$(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
 
 test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
@@ -138,5 +151,5 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-kernels kernels-page test-races test-debug test-upstream test-experiments \
-	experiments lint fuzz fuzz-guest scale bench hops clean
+	test-here test-runner test-guest test-kernels kernels-page test-races test-debug \
+	test-upstream test-experiments experiments lint fuzz fuzz-guest scale bench hops clean

@@ -4,57 +4,43 @@
 
 mod address;
 mod connection;
+mod stats;
 mod subflow;
 
 pub(crate) use self::{
     address::{Announce, Withdraw},
     connection::ConnGet,
+    stats::StatsGet,
     subflow::{SubflowCreate, SubflowDestroy, SubflowSet},
 };
 
 use crate::{
+    path_manager::PATH_MANAGER,
+    stats::count,
     sys::{
-        attribute::{Attribute, Attributes, Policy, PolicyTable},
-        connection::Held,
+        attribute::{Attribute, Attributes, PolicyTable},
+        family::Command,
+        held::Held,
         request::Request,
     },
-    uapi, PATH_MANAGER,
+    uapi,
 };
-use core::net::IpAddr;
+use core::{marker::PhantomData, net::IpAddr};
 use kernel::{error::code, prelude::*};
 
-/// What a request may say of a connection.
-static CONNECTION_POLICY: PolicyTable = {
-    let mut policy = Policy::NONE;
-    policy[uapi::connection::TOKEN as usize] = Policy::U32;
-    policy[uapi::connection::SUBFLOW as usize] = Policy::nest(&SUBFLOW_POLICY);
-    policy[uapi::connection::ADDRESS as usize] = Policy::nest(&ADDRESS_POLICY);
-    policy
-};
+/// A command that is counted.
+pub(crate) struct Counted<C>(PhantomData<C>);
 
-/// What a request may say of a subflow.
-static SUBFLOW_POLICY: PolicyTable = {
-    let mut policy = Policy::NONE;
-    policy[uapi::subflow::ID as usize] = Policy::U32;
-    policy[uapi::subflow::LOCAL_ADDRESS as usize] = Policy::binary(16);
-    policy[uapi::subflow::LOCAL_PORT as usize] = Policy::U16;
-    policy[uapi::subflow::REMOTE_ADDRESS as usize] = Policy::binary(16);
-    policy[uapi::subflow::REMOTE_PORT as usize] = Policy::U16;
-    policy[uapi::subflow::REMOTE_ID as usize] = Policy::U8;
-    policy[uapi::subflow::IFINDEX as usize] = Policy::U32;
-    policy[uapi::subflow::BACKUP as usize] = Policy::FLAG;
-    policy[uapi::subflow::RESET as usize] = Policy::FLAG;
-    policy
-};
+impl<C: Command> Command for Counted<C> {
+    const CMD: u8 = C::CMD;
+    const POLICY: &'static PolicyTable = C::POLICY;
 
-/// What a request may say of an address.
-static ADDRESS_POLICY: PolicyTable = {
-    let mut policy = Policy::NONE;
-    policy[uapi::address::ID as usize] = Policy::U8;
-    policy[uapi::address::ADDRESS as usize] = Policy::binary(16);
-    policy[uapi::address::PORT as usize] = Policy::U16;
-    policy
-};
+    fn run(request: &Request<'_>) -> Result {
+        let result = C::run(request);
+        count(Self::CMD, result.is_ok());
+        result
+    }
+}
 
 /// The connection that a request names.
 fn find<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<(u32, Held)> {

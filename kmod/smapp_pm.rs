@@ -2,28 +2,28 @@
 
 //! An MPTCP path manager whose decisions are taken in user space.
 //!
-//! The hooks of the path manager become events ([`event`]), commands act on subflows
-//! ([`command`]); what both look like is written in `spec/smapp_pm.yaml`.
+//! Hooks ([`hooks`]) become events ([`event`]), requests become commands ([`command`]). What both
+//! look like ([`wire`]) is written in `spec/smapp_pm.yaml`, from which [`uapi`], [`policy`] and
+//! [`size`] are generated.
 
 #![deny(unsafe_code)]
 
 mod command;
 mod event;
+mod family;
+mod hooks;
+mod load;
+mod path_manager;
+mod policy;
+mod size;
 mod stats;
 #[allow(unsafe_code)]
 mod sys;
 #[allow(dead_code, unreachable_pub)]
 mod uapi;
+mod wire;
 
-use command::{Announce, ConnGet, SubflowCreate, SubflowDestroy, SubflowSet, Withdraw};
-use event::Smapp;
-use kernel::{module::this_module, prelude::*, sync::atomic::Relaxed};
-use stats::{Counted, StatsGet, ATTACHED, RELEASED};
-use sys::{
-    family::{self, Family, Group, Operation},
-    local_address::{self, Notifiers},
-    path_manager::{self, Ops},
-};
+use kernel::prelude::*;
 
 module! {
     type: Module,
@@ -48,63 +48,11 @@ module! {
     },
 }
 
-static PATH_MANAGER: Ops = Ops::new::<Smapp>(this_module::<LocalModule>());
-
-static LOCAL_ADDRESSES: Notifiers = Notifiers::new::<Smapp>();
-
-static FAMILY: Family = Family::new(
-    this_module::<LocalModule>(),
-    (uapi::FAMILY, uapi::VERSION),
-    &OPERATIONS,
-    &GROUPS,
-);
-
-static OPERATIONS: [Operation; 8] = [
-    Operation::command::<Counted<ConnGet>>(),
-    Operation::dump::<ConnGet>(),
-    Operation::command::<Counted<SubflowCreate>>(),
-    Operation::command::<Counted<SubflowDestroy>>(),
-    Operation::command::<Counted<SubflowSet>>(),
-    Operation::command::<Counted<Announce>>(),
-    Operation::command::<Counted<Withdraw>>(),
-    Operation::command::<Counted<StatsGet>>(),
-];
-
-static GROUPS: [Group; uapi::GROUPS.len()] = {
-    let mut groups = [const { Group::new("") }; uapi::GROUPS.len()];
-    let mut i = 0;
-    while i < groups.len() {
-        groups[i] = Group::new(uapi::GROUPS[i]);
-        i += 1;
-    }
-    groups
-};
-
+/// What is registered as long as the module is loaded ([`load`]).
+///
 /// Fields drop in the order of their declaration: hooks end before the family that they send to.
 struct Module {
-    _path_manager: path_manager::Registration,
-    _local_addresses: local_address::Registration,
-    _family: family::Registration,
-}
-
-impl kernel::Module for Module {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        let family = FAMILY.register()?;
-        let local_addresses = LOCAL_ADDRESSES.register()?;
-        let path_manager = PATH_MANAGER.register()?;
-        pr_info!("loaded: select it with sysctl net.mptcp.path_manager=smapp\n");
-        Ok(Self {
-            _path_manager: path_manager,
-            _local_addresses: local_addresses,
-            _family: family,
-        })
-    }
-}
-
-impl Drop for Module {
-    /// No connection is left, or the module could not go.
-    fn drop(&mut self) {
-        let (attached, released) = (ATTACHED.load(Relaxed), RELEASED.load(Relaxed));
-        pr_info!("unloaded: {attached} connections attached, {released} released\n");
-    }
+    _path_manager: sys::path_manager::Registration,
+    _local_addresses: sys::notifier::Registration,
+    _family: sys::family::Registration,
 }

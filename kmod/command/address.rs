@@ -2,28 +2,32 @@
 
 //! Announcing local addresses to the peer.
 
-use super::{find, host_address, nonzero, CONNECTION_POLICY};
+use super::{find, host_address, nonzero};
 use crate::{
-    event::{put_address, ADDRESS_SIZE, CONNECTION_SIZE},
+    policy, size,
     sys::{
+        address::Address,
         attribute::{Attribute, Attributes, PolicyTable},
-        connection::Address,
         family::Command,
         request::Request,
     },
     uapi::{address, cmd, connection},
+    wire::put_address,
 };
 use kernel::{
     error::{code, Error},
     prelude::*,
 };
 
+/// What `announce` answers with.
+const SIZE: usize = size::CONNECTION_IDENTITY + size::NEST + size::ADDRESS_ANNOUNCED;
+
 /// `announce`: tells the peer of a local address.
 pub(crate) struct Announce;
 
 impl Command for Announce {
     const CMD: u8 = cmd::ANNOUNCE;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();
@@ -35,7 +39,7 @@ impl Command for Announce {
         let mut address = local_address(request, &attributes, 0)?;
         held.announce(&mut address)
             .map_err(|error| request.refuse(error, Some(nest), why_not_signalled(error)))?;
-        request.reply(CONNECTION_SIZE + ADDRESS_SIZE, |body| {
+        request.reply(SIZE, |body| {
             body.u32(connection::TOKEN, token)?;
             put_address(body, &address.endpoint())
         })
@@ -47,7 +51,7 @@ pub(crate) struct Withdraw;
 
 impl Command for Withdraw {
     const CMD: u8 = cmd::WITHDRAW;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a connection is and does.
+//! Showing connections.
 
-use super::{find, CONNECTION_POLICY};
+use super::find;
 use crate::{
-    event::{
-        put_connection, put_socket, put_subflow, put_timer, CHANGES, CONNECTION_SIZE, SOCKET_SIZE,
-        SUBFLOW_SIZE, TIMER_SIZE,
-    },
+    path_manager::PATH_MANAGER,
+    policy, size,
+    stats::CHANGES,
     sys::{
         attribute::PolicyTable,
-        connection::{Held, MptcpInfo, SubflowInfo, TcpInfo},
         family::{Command, Dump},
+        held::{Held, MptcpInfo},
         message::Body,
         request::{Cursor, Page, Request},
+        subflow::{SubflowInfo, TcpInfo},
     },
     uapi::{cmd, connection, subflow},
-    PATH_MANAGER,
+    wire::{put_connection, put_owner, put_subflow, put_timer},
 };
 use kernel::{error::code, prelude::*, sync::atomic::Relaxed};
 
 /// What [`put_details`] writes.
-const DETAILS_SIZE: usize = SUBFLOW_SIZE + TIMER_SIZE + 8 + TcpInfo::SIZE + 4 + 8;
+const DETAILS_SIZE: usize =
+    size::NEST + size::SUBFLOW_IDENTITY + size::SUBFLOW_TIMER + size::SUBFLOW_TCP + TcpInfo::SIZE;
 
 /// Everything about a subflow, in a nest.
 fn put_details(body: &mut Body<'_>, info: &SubflowInfo, tcp: &TcpInfo) -> Result {
@@ -34,13 +35,14 @@ fn put_details(body: &mut Body<'_>, info: &SubflowInfo, tcp: &TcpInfo) -> Result
 }
 
 /// What [`put_head`] writes.
-const HEAD_SIZE: usize = CONNECTION_SIZE + SOCKET_SIZE + 4 + 8 + 4 + MptcpInfo::SIZE + 4;
+const HEAD_SIZE: usize =
+    size::CONNECTION_IDENTITY + size::CONNECTION_OWNER + size::CONNECTION_STATE + MptcpInfo::SIZE;
 
 /// Everything about a connection but its subflows.
 fn put_head(body: &mut Body<'_>, held: &Held) -> Result {
     let info = held.info();
     put_connection(body, &info)?;
-    put_socket(body, &info)?;
+    put_owner(body, &info)?;
     body.flag(connection::FALLBACK, info.fallback())?;
     body.u8(connection::EXTRA_SUBFLOWS, info.extra_subflows())?;
     body.bytes(connection::INFO, held.mptcp_info().as_bytes())
@@ -51,11 +53,11 @@ pub(crate) struct ConnGet;
 
 impl Command for ConnGet {
     const CMD: u8 = cmd::CONN_GET;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let (_, held) = find(request, &request.attributes())?;
-        // One to spare for each kind: the initial one, and one that joins meanwhile.
+        // Beside the extra ones: the initial one, and one that joins meanwhile.
         let mut spare = 2;
         loop {
             let subflows = usize::from(held.info().extra_subflows()).saturating_add(spare);
@@ -66,10 +68,10 @@ impl Command for ConnGet {
                 put_head(body, &held)?;
                 held.for_each_subflow(|info, tcp| put_details(body, info, tcp))
             });
-            // More have joined meanwhile.
             if replied != Err(code::EMSGSIZE) || spare > usize::from(u8::MAX) {
                 return replied;
             }
+            // More have joined meanwhile: again, with more room.
             spare = spare.saturating_mul(4);
         }
     }

@@ -2,28 +2,33 @@
 
 //! Opening, closing and changing subflows.
 
-use super::{find, host_address, nonzero, CONNECTION_POLICY};
+use super::{find, host_address, nonzero};
 use crate::{
-    event::{put_subflow, CONNECTION_SIZE, SUBFLOW_SIZE},
+    policy, size,
     sys::{
         attribute::{Attributes, PolicyTable},
-        connection::{Held, NewSubflow},
         family::Command,
+        held::Held,
+        new_subflow::NewSubflow,
         request::Request,
     },
     uapi::{cmd, connection, subflow},
+    wire::put_subflow,
 };
 use kernel::{
     error::{code, Error},
     prelude::*,
 };
 
+/// What `subflow-create` answers with.
+const SIZE: usize = size::CONNECTION_IDENTITY + size::NEST + size::SUBFLOW_IDENTITY;
+
 /// `subflow-create`: opens a subflow, and tells its id and source port.
 pub(crate) struct SubflowCreate;
 
 impl Command for SubflowCreate {
     const CMD: u8 = cmd::SUBFLOW_CREATE;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();
@@ -32,7 +37,7 @@ impl Command for SubflowCreate {
         let info = held
             .create_subflow(&subflow)
             .map_err(|error| request.refuse(error, None, why_not_created(error)))?;
-        request.reply(CONNECTION_SIZE + SUBFLOW_SIZE, |body| {
+        request.reply(SIZE, |body| {
             body.u32(connection::TOKEN, token)?;
             body.nest(connection::SUBFLOW, |body| put_subflow(body, &info))
         })
@@ -44,7 +49,7 @@ pub(crate) struct SubflowDestroy;
 
 impl Command for SubflowDestroy {
     const CMD: u8 = cmd::SUBFLOW_DESTROY;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();
@@ -169,7 +174,7 @@ pub(crate) struct SubflowSet;
 
 impl Command for SubflowSet {
     const CMD: u8 = cmd::SUBFLOW_SET;
-    const POLICY: &'static PolicyTable = &CONNECTION_POLICY;
+    const POLICY: &'static PolicyTable = &policy::CONNECTION_REQUEST;
 
     fn run(request: &Request<'_>) -> Result {
         let attributes = request.attributes();

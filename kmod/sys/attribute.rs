@@ -14,7 +14,7 @@ use kernel::{bindings, error::to_result, prelude::*};
 /// The highest attribute that a table has room for.
 pub(super) const HIGHEST: u16 = 31;
 
-/// What belongs to each attribute, by number.
+/// A value for each attribute, by its number.
 type Table<T> = [T; HIGHEST as usize + 1];
 
 /// The policy of each attribute, by number.
@@ -29,7 +29,7 @@ pub(crate) struct Policy(bindings::nla_policy);
 unsafe impl Sync for Policy {}
 
 impl Policy {
-    /// Allows no attribute.
+    /// A table that allows no attribute.
     pub(crate) const NONE: PolicyTable = [Self::REFUSED; HIGHEST as usize + 1];
 
     /// Not allowed in a request.
@@ -117,8 +117,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The attributes of `nest`, by number: the core has parsed the request by a policy, which goes
-    /// for its nests too, and refused what does not follow it.
+    /// The attributes of `nest`, by number. The core has held the request against a policy, nests
+    /// included: what is in it is as the policy says.
     pub(super) fn parse(nest: Attribute<'a>) -> Result<Self> {
         let mut table: Table<Option<Attribute<'a>>> = [None; HIGHEST as usize + 1];
         let payload = nest.payload();

@@ -10,6 +10,7 @@
 use super::{
     attribute::{PolicyTable, HIGHEST},
     message::{append, Body, Context, Message},
+    name::copy_name,
     net::Net,
     request::{Cursor, Page, Request},
 };
@@ -71,7 +72,7 @@ unsafe extern "C" fn dump_callback<D: Dump>(
         let info = unsafe { bindings::genl_info_dump(callback) };
         // SAFETY: The core keeps the `genl_info` of a dump as long as the dump.
         let reference = unsafe { &*info };
-        // INVARIANT: By the safety requirements; the core shows the skb to nobody else, and parses
+        // INVARIANT: By the safety requirements. The core shows the skb to nobody else, and parses
         // no attributes for a dump without a policy.
         let mut page = Page {
             skb: NonNull::new(skb).ok_or(code::EINVAL)?,
@@ -81,17 +82,16 @@ unsafe extern "C" fn dump_callback<D: Dump>(
                 phantom: PhantomData,
             },
         };
-        // SAFETY: By the safety requirements; nobody else uses the numbers of a dump. With its last
-        // message the core tells user space if they differ: a page has changed since the first.
-        unsafe {
-            // Never 0, which stands for nothing.
-            (*callback).seq = D::generation().wrapping_shl(1) | 1;
-            if (*callback).prev_seq == 0 {
-                (*callback).prev_seq = (*callback).seq;
-            }
+        // SAFETY: By the safety requirements; nobody else uses the state of a dump.
+        let state = unsafe { &mut *callback };
+        // The core tells user space that a listing changed while it was read, if `seq` differs from
+        // that of the page before. It takes 0 for no number.
+        state.seq = D::generation().wrapping_shl(1) | 1;
+        if state.prev_seq == 0 {
+            state.prev_seq = state.seq;
         }
         // SAFETY: The context of a dump is its own to use, zero at first, and valid as any number.
-        let cursor = unsafe { &mut (*callback).__bindgen_anon_1.args };
+        let cursor = unsafe { &mut state.__bindgen_anon_1.args };
         D::fill(&mut page, cursor)?;
         // SAFETY: By the safety requirements.
         Ok(c_int::try_from(unsafe { (*skb).len })?)
@@ -140,17 +140,6 @@ impl Group {
         copy_name(&mut group.name, name);
         group.flags = bindings::GENL_MCAST_CAP_NET_ADMIN;
         Self(group)
-    }
-}
-
-/// At build time only: does not build if the name is too long.
-pub(super) const fn copy_name(to: &mut [c_char], name: &str) {
-    let name = name.as_bytes();
-    assert!(name.len() < to.len());
-    let mut i = 0;
-    while i < name.len() {
-        to[i] = name[i] as c_char;
-        i += 1;
     }
 }
 
@@ -203,7 +192,7 @@ impl Family {
     /// Does anybody listen to the group, in whichever network namespace? Any context, between
     /// registration and its end.
     pub(crate) fn has_listeners(&self, group: usize) -> bool {
-        // Listeners are counted for all network namespaces together: any will do to ask.
+        // The core counts the listeners of all network namespaces together.
         let net = &raw mut bindings::init_net;
         // SAFETY: The family and the initial network namespace are valid.
         unsafe { bindings::genl_has_listeners(self.0.get(), net, group as c_uint) > 0 }
@@ -212,7 +201,7 @@ impl Family {
     /// Sends an event of at most `size` bytes of attributes to the group, between registration
     /// and its end.
     ///
-    /// An event that can not be sent becomes ENOBUFS at its listeners, and a no here.
+    /// False if it can not be sent. Its listeners then read ENOBUFS.
     pub(crate) fn multicast(
         &self,
         net: &Net,
@@ -239,7 +228,8 @@ impl Family {
             };
             return false;
         };
-        // An error here is a receiver's: it has been told already, or is gone.
+        // An error here is that of a receiver: its queue was full, which the core has told it, or
+        // it is gone.
         // SAFETY: The message is handed over; family and network namespace are valid.
         unsafe {
             bindings::genlmsg_multicast_netns(

@@ -29,7 +29,8 @@ impl Context {
     pub(crate) const PROCESS: Self = Self(bindings::GFP_KERNEL);
 }
 
-/// The attributes of a message that is being written, as yet outside of the skb's length.
+/// The attributes of a message that is being written. They lie behind the end of the skb, which
+/// takes them in once all are there.
 ///
 /// # Invariants
 ///
@@ -40,7 +41,7 @@ pub(crate) struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// As `nla_put()`: a few instructions where the size of `value` is a constant.
+    /// As `nla_put()`, but inlined: a few instructions where the size of `value` is a constant.
     #[inline]
     pub(crate) fn bytes(&mut self, number: u16, value: &[u8]) -> Result {
         let len = HEADER.saturating_add(value.len());
@@ -85,12 +86,12 @@ impl Body<'_> {
         self.bytes(number, &value.to_be_bytes())
     }
 
-    /// A name; what user space gets ends with a zero.
+    /// A name, with the zero that ends it.
     pub(crate) fn string(&mut self, number: u16, value: &CStr) -> Result {
         self.bytes(number, value.to_bytes_with_nul())
     }
 
-    /// An attribute that says yes by being there.
+    /// An attribute that is there if `value` is true.
     pub(crate) fn flag(&mut self, number: u16, value: bool) -> Result {
         if !value {
             return Ok(());
@@ -153,15 +154,15 @@ pub(super) unsafe fn append(
     let room = unsafe { tail_room(skb) };
     let mut body = Body { room, len: 0 };
     let filled = fill(&mut body);
-    // No more than there is room, which an skb counts in 32 bits.
+    // Fits: it is not more than the room, which an skb counts in 32 bits.
     let len = body.len as c_uint;
     match filled {
-        // SAFETY: `len` bytes of the room at the end of the skb are written, and `header` was put
-        // into it just now.
-        Ok(()) => unsafe {
-            bindings::skb_put(skb.as_ptr(), len);
-            bindings::genlmsg_end(skb.as_ptr(), header);
-        },
+        Ok(()) => {
+            // SAFETY: `len` bytes of the room at the end of the skb are written.
+            unsafe { bindings::skb_put(skb.as_ptr(), len) };
+            // SAFETY: `header` was put into the skb just now.
+            unsafe { bindings::genlmsg_end(skb.as_ptr(), header) };
+        }
         // SAFETY: As above.
         Err(_) => unsafe { bindings::genlmsg_cancel(skb.as_ptr(), header) },
     }
@@ -175,13 +176,13 @@ pub(super) unsafe fn append(
 /// `skb` is valid, linear and nobody else's for `'a`.
 unsafe fn tail_room<'a>(skb: NonNull<bindings::sk_buff>) -> &'a mut [MaybeUninit<u8>] {
     let skb = skb.as_ptr();
-    // SAFETY: The caller vouches for the skb. Nothing is put into it: that tells where its end is.
-    // From there to the end of its buffer the memory is its own.
-    unsafe {
-        let tail = bindings::skb_put(skb, 0);
-        let room = ((*skb).end as usize).saturating_sub((*skb).tail as usize);
-        slice::from_raw_parts_mut(tail.cast(), room)
-    }
+    // SAFETY: The caller vouches for the skb. Putting nothing into it tells where its end is.
+    let tail = unsafe { bindings::skb_put(skb, 0) };
+    // SAFETY: The caller vouches for the skb.
+    let (end, used) = unsafe { ((*skb).end, (*skb).tail) };
+    let room = (end as usize).saturating_sub(used as usize);
+    // SAFETY: From the tail to the end of its buffer the memory is the skb's own.
+    unsafe { slice::from_raw_parts_mut(tail.cast(), room) }
 }
 
 /// A message that is not sent yet.

@@ -5,61 +5,96 @@
 //! C header: [`include/net/mptcp.h`](srctree/include/net/mptcp.h), `struct mptcp_pm_ops`
 
 use super::{
-    connection::{Connection, Endpoint, Join, Subflow},
-    family::copy_name,
+    address::Endpoint,
+    connection::{Connection, Join},
+    name::copy_name,
+    subflow::Subflow,
 };
-use kernel::{bindings, error::to_result, prelude::*, types::Opaque, ThisModule};
+use kernel::{
+    bindings,
+    error::{to_result, VTABLE_DEFAULT_ERROR},
+    prelude::*,
+    types::Opaque,
+    ThisModule,
+};
 
-/// What a path manager is told, and asked.
+/// What a path manager is told, and asked. Every hook is optional.
 ///
 /// Unless a hook says otherwise it runs in atomic context, with the lock of the subflow held and
 /// maybe that of the connection: it can look, not act.
+#[vtable]
 pub(crate) trait PathManager {
     /// Name for the sysctl `net.mptcp.path_manager`.
     const NAME: &'static str;
 
     /// A socket has been made that this path manager will manage, a listener maybe.
-    fn attached();
+    fn attached() {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// A socket that was attached is gone.
-    fn released();
+    fn released() {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The handshake of MP_CAPABLE is done; the key of the peer may be unknown yet.
-    fn created(connection: &Connection, subflow: &Subflow);
+    fn created(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Subflows can be added. Does not come after a fallback to TCP.
-    fn established(connection: &Connection, subflow: &Subflow);
+    fn established(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The connection is over. Process context with the lock of the connection held.
-    fn closed(connection: &Connection);
+    fn closed(_connection: &Connection) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// A subflow has joined. The data lock of the connection may be held.
-    fn subflow_established(connection: &Connection, subflow: &Subflow);
+    fn subflow_established(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// A subflow is over or has failed to join. Process context with the lock of the connection
     /// held, not that of the subflow.
-    fn subflow_closed(connection: &Connection, subflow: &Subflow);
+    fn subflow_closed(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The retransmission timer of a subflow has expired.
-    fn subflow_timeout(connection: &Connection, subflow: &Subflow);
+    fn subflow_timeout(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The peer has changed the priority of a subflow (MP_PRIO, RFC 8684 section 3.3.8).
-    fn subflow_priority(connection: &Connection, subflow: &Subflow);
+    fn subflow_priority(_connection: &Connection, _subflow: &Subflow) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
-    /// The peer has announced an address, with a port or 0. Says whether to echo it: what is not
-    /// echoed, the peer announces again.
-    fn address_announced(connection: &Connection, address: Endpoint<'_>) -> bool;
+    /// The peer has announced an address, with a port or 0. Says whether to echo it: the peer
+    /// announces again what is not echoed.
+    fn address_announced(_connection: &Connection, _address: Endpoint<'_>) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// The peer has withdrawn the addresses with these IDs; the core closes their subflows.
-    fn addresses_withdrawn(connection: &Connection, ids: &[u8]);
+    fn addresses_withdrawn(_connection: &Connection, _ids: &[u8]) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// May the peer open one more subflow? Asked more than once for each; the lock of the subflow
     /// is not held.
-    fn accepts_subflow(connection: &Connection) -> bool;
+    fn accepts_subflow(_connection: &Connection) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// May this subflow of the peer join? The last word on it. The data lock of the connection is
     /// held, or its lock owned.
-    fn accepts_join(join: &Join<'_>) -> bool;
+    fn accepts_join(_join: &Join<'_>) -> bool {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// The table of the hooks of a [`PathManager`].
@@ -70,23 +105,36 @@ pub(crate) struct Ops(Opaque<bindings::mptcp_pm_ops>);
 unsafe impl Sync for Ops {}
 
 impl Ops {
+    /// Has an entry for each hook that `P` implements.
     pub(crate) const fn new<P: PathManager>(module: &ThisModule) -> Self {
-        let mut ops: bindings::mptcp_pm_ops = pin_init::zeroed();
+        macro_rules! callback {
+            ($has:ident, $callback:ident) => {
+                if P::$has {
+                    Some($callback::<P>)
+                } else {
+                    None
+                }
+            };
+        }
+
+        let mut ops = bindings::mptcp_pm_ops {
+            owner: module.as_ptr(),
+            init: callback!(HAS_ATTACHED, init_callback),
+            release: callback!(HAS_RELEASED, release_callback),
+            created: callback!(HAS_CREATED, created_callback),
+            established: callback!(HAS_ESTABLISHED, established_callback),
+            closed: callback!(HAS_CLOSED, closed_callback),
+            subflow_established: callback!(HAS_SUBFLOW_ESTABLISHED, subflow_established_callback),
+            subflow_closed: callback!(HAS_SUBFLOW_CLOSED, subflow_closed_callback),
+            subflow_rto: callback!(HAS_SUBFLOW_TIMEOUT, subflow_rto_callback),
+            subflow_priority: callback!(HAS_SUBFLOW_PRIORITY, subflow_priority_callback),
+            add_addr_received: callback!(HAS_ADDRESS_ANNOUNCED, add_addr_received_callback),
+            rm_addr_received: callback!(HAS_ADDRESSES_WITHDRAWN, rm_addr_received_callback),
+            accept_new_subflow: callback!(HAS_ACCEPTS_SUBFLOW, accept_new_subflow_callback),
+            accept_join: callback!(HAS_ACCEPTS_JOIN, accept_join_callback),
+            ..pin_init::zeroed()
+        };
         copy_name(&mut ops.name, P::NAME);
-        ops.owner = module.as_ptr();
-        ops.init = Some(init_callback::<P>);
-        ops.release = Some(release_callback::<P>);
-        ops.created = Some(created_callback::<P>);
-        ops.established = Some(established_callback::<P>);
-        ops.closed = Some(closed_callback::<P>);
-        ops.subflow_established = Some(subflow_established_callback::<P>);
-        ops.subflow_closed = Some(subflow_closed_callback::<P>);
-        ops.subflow_priority = Some(subflow_priority_callback::<P>);
-        ops.add_addr_received = Some(add_addr_received_callback::<P>);
-        ops.rm_addr_received = Some(rm_addr_received_callback::<P>);
-        ops.subflow_rto = Some(subflow_rto_callback::<P>);
-        ops.accept_new_subflow = Some(accept_new_subflow_callback::<P>);
-        ops.accept_join = Some(accept_join_callback::<P>);
         Self(Opaque::new(ops))
     }
 
@@ -146,7 +194,9 @@ macro_rules! subflow_callbacks {
             ssk: *const bindings::sock,
         ) {
             // SAFETY: By the safety requirements.
-            P::$hook(unsafe { Connection::from_raw(msk) }, unsafe { Subflow::from_raw(ssk) });
+            let connection = unsafe { Connection::from_raw(msk) };
+            // SAFETY: By the safety requirements.
+            P::$hook(connection, unsafe { Subflow::from_raw(ssk) });
         }
     )*};
 }
@@ -169,9 +219,9 @@ unsafe extern "C" fn add_addr_received_callback<P: PathManager>(
     address: *const bindings::mptcp_addr_info,
 ) -> bool {
     // SAFETY: By the safety requirements.
-    P::address_announced(unsafe { Connection::from_raw(msk) }, unsafe {
-        Endpoint::from_raw(address)
-    })
+    let connection = unsafe { Connection::from_raw(msk) };
+    // SAFETY: By the safety requirements.
+    P::address_announced(connection, unsafe { Endpoint::from_raw(address) })
 }
 
 /// # Safety

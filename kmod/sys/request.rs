@@ -65,10 +65,9 @@ impl<'a> Request<'a> {
             if let Some(extack) = NonNull::new(self.info().extack) {
                 let nest = attributes.nest.map_or(null(), |nest| nest.0);
                 // SAFETY: The extended acknowledgement is the request's own, nobody else uses it.
-                unsafe {
-                    (*extack.as_ptr()).miss_type = number;
-                    (*extack.as_ptr()).miss_nest = nest;
-                }
+                let extack = unsafe { &mut *extack.as_ptr() };
+                extack.miss_type = number;
+                extack.miss_nest = nest;
             }
             self.refuse(code::EINVAL, None, message)
         })
@@ -82,12 +81,11 @@ impl<'a> Request<'a> {
         message: &'static CStr,
     ) -> Error {
         if let Some(extack) = NonNull::new(self.info().extack) {
-            // SAFETY: The extended acknowledgement is the request's own, nobody else uses it, and
-            // `message` lives as long as the module, which the family pins during a request.
-            unsafe {
-                (*extack.as_ptr())._msg = message.as_char_ptr();
-                (*extack.as_ptr()).bad_attr = at.map_or(null(), |attribute| attribute.0);
-            }
+            // SAFETY: The extended acknowledgement is the request's own, nobody else uses it.
+            let extack = unsafe { &mut *extack.as_ptr() };
+            // Lives as long as the module, which a request keeps loaded.
+            extack._msg = message.as_char_ptr();
+            extack.bad_attr = at.map_or(null(), |attribute| attribute.0);
         }
         error
     }

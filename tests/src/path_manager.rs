@@ -10,11 +10,11 @@ use neli::utils::Groups;
 use smapp::wire::{Attributes, Messages, Request};
 use smapp::{
     Address, AddressChange, Client, Connection, Errno, Error, Event, EventKind, EventSet, Input,
-    Kernel, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token, wire,
+    Kernel, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token, What, wire,
 };
 
 use crate::netns::Netns;
-use crate::report::report;
+use crate::on_failure::report;
 use crate::wait::{DEADLINE, wait_for};
 
 /// A client of the module in a network namespace, with the events seen so far.
@@ -100,7 +100,7 @@ impl<'a> PathManager<'a> {
 
     /// Skip events until a connection is created; its token.
     pub fn created(&mut self) -> Result<Token> {
-        Ok(self.expect(EventKind::Created, |_| true)?.token())
+        Ok(self.expect(EventKind::Created, |_| true)?.token)
     }
 
     /// Skip events until the connection is established.
@@ -176,8 +176,8 @@ impl<'a> PathManager<'a> {
     /// Skip events until the peer announces an address.
     pub fn announced(&mut self, token: Token) -> Result<Address> {
         let event = self.expect(EventKind::AddressAnnounced, |event| event.token == token)?;
-        match event {
-            Event::AddressAnnounced { address, .. } => Ok(address),
+        match event.what {
+            What::AddressAnnounced(address) => Ok(address),
             other => bail!("{other:?}"),
         }
     }
@@ -222,8 +222,12 @@ impl<'a> PathManager<'a> {
             Ok(socket)
         })?;
         let mut buffer = Vec::new();
-        let (family, version) = (self.client.family().id, smapp::wire::uapi::VERSION);
-        let request = Request::generic(&mut buffer, family, netlink::ACK, 1, command, version);
+        let version = wire::uapi::VERSION;
+        let family = self.host.enter(|| -> Result<_> {
+            let mut socket = wire::Socket::open(NlFamily::Generic)?;
+            Ok(wire::Family::resolve(&mut socket, &mut buffer)?.id)
+        })?;
+        let request = Request::generic(&mut buffer, family, wire::ACK, 1, command, version);
         let request = fill(request).finish();
         socket.send(request, Msg::empty())?;
         let mut answer = vec![0; 65536];
@@ -232,12 +236,12 @@ impl<'a> PathManager<'a> {
             .context("no answer")?;
         for message in Messages::new(&answer[..length]) {
             let message = message?;
-            if message.kind == netlink::ERROR {
+            if message.kind == wire::ERROR {
                 let (errno, text) = message.error()?;
-                ensure!(errno != Errno(0), "the request was not refused");
+                ensure!(errno != 0, "the request was not refused");
                 let details = message.payload.get(4 + request.len()..);
                 return Ok(Refusal {
-                    errno,
+                    errno: Errno(errno),
                     text: text.unwrap_or_default().into(),
                     attribute: attribute_at_fault(request, details.unwrap_or_default())?,
                 });

@@ -15,26 +15,15 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use crate::netns::Netns;
-use crate::report;
+use crate::on_failure;
+use crate::shaping::Shaping;
 
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both, for a test that holds for either.
-    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
-}
+pub use crate::family::Family;
+pub use crate::shaping::Shape;
 
 /// One of the two ways from the client to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,24 +132,6 @@ pub enum Fault {
     Strip,
 }
 
-/// Speed of a path.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Mbit/s in each direction.
-    pub rate: u32,
-    /// One way delay.
-    pub delay: Duration,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Shape {
-            rate: 20,
-            delay: Duration::from_millis(1),
-        }
-    }
-}
-
 /// Routing tables of the router in which every destination is a [`Fault`].
 const BLACKHOLE: u8 = 11;
 const UNREACHABLE: u8 = 12;
@@ -185,7 +156,7 @@ impl Topology {
     pub fn new() -> Result<Self> {
         let topology = Self::with_shapes([Shape::default(); 2])?;
         for host in [&topology.client, &topology.server] {
-            host.set_sysctl("mptcp/path_manager", "smapp")?;
+            host.manage_by_smapp()?;
         }
         Ok(topology)
     }
@@ -218,8 +189,8 @@ impl Topology {
             server,
             ..
         } = &topology;
-        report::watch(client.name());
-        report::watch(server.name());
+        on_failure::watch(client.name());
+        on_failure::watch(server.name());
         // Without this an address is of no use in its first second or two.
         for host in [client, router, server] {
             host.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
@@ -260,20 +231,15 @@ impl Topology {
     }
 
     fn shape(&self, verb: &str, path: Path, loss: u32) -> Result<()> {
-        let Shape { rate, delay } = self.shapes[usize::from(path.number()) - 1];
-        let delay = delay.as_micros();
-        let line = |dev| {
-            format!(
-                "qdisc {verb} dev {dev} root netem rate {rate}mbit delay {delay}us limit 80 \
-                 loss {loss}%\n"
-            )
-        };
+        let shape = self.shapes[usize::from(path.number()) - 1];
+        let discipline = Shaping::of_this_kernel(&self.router)?.discipline(shape, loss)?;
+        let line = |dev| format!("qdisc {verb} dev {dev} root {discipline}\n");
         self.client.tc(&line(path.interface()))?;
         self.router.tc(&line(path.router_interface()))
     }
 
     /// Lose so many percent of the packets of a path, in each direction. Those that
-    /// are under way arrive.
+    /// are under way arrive. Needs netem.
     pub fn set_loss(&self, path: Path, percent: u32) -> Result<()> {
         self.shape("change", path, percent)
     }
@@ -358,7 +324,7 @@ impl Topology {
 impl Drop for Topology {
     fn drop(&mut self) {
         for host in [&self.client, &self.server] {
-            report::forget(host.name());
+            on_failure::forget(host.name());
         }
     }
 }

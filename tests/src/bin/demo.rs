@@ -59,7 +59,7 @@ fn run() -> Result<()> {
     println!("   Times are those of the guest's clock, which is virtual by default.");
     let topology = Topology::with_plain_names(SHAPES)?;
     for host in [&topology.client, &topology.server] {
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     // The default of 15 gives up after a quarter of an hour.
     topology.server.set_sysctl("ipv4/tcp_retries2", "3")?;

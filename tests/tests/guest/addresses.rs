@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::{Address, AddressId, Errno, Event, EventKind, Kernel, SubflowDestroy};
+use smapp::{Address, AddressId, Errno, EventKind, Kernel, SubflowDestroy, What};
 use smapp_tests::{Connection, DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
 
 use super::{connect, initial, join, over_second_path};
@@ -88,7 +88,7 @@ fn an_announcement_that_waits_is_not_replaced() -> Result<()> {
         connection.exchange(1000)?;
         let again = Duration::from_secs(60);
         server.expect_within(again, EventKind::AddressAnnounced, |event| {
-            matches!(event, Event::AddressAnnounced { address, .. } if *address == announced)
+            event.what == What::AddressAnnounced(announced)
         })?;
         client.client().announce(token, second, Some(9))?;
         assert_eq!(server.announced(theirs)?.port, Some(9));
@@ -113,7 +113,7 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
         assert_eq!(joined.remote_id, announced.id);
         client.client().withdraw(token, &announced)?;
         let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
-        let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+        let What::AddressesWithdrawn(remote_ids) = event.what else {
             anyhow::bail!("{event:?}");
         };
         assert_eq!(event.token, theirs);
@@ -129,7 +129,7 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
 fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
     let topology = Topology::new()?;
     let client = &topology.client;
-    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    client.manage_by_kernel()?;
     let second = Path::Second.client(Family::V4);
     client.ip(&format!(
         "address add 10.0.2.77/24 dev eth1\n\
@@ -142,7 +142,7 @@ fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
     let announced = [server.announced(token)?.id, server.announced(token)?.id];
     client.ip("mptcp endpoint flush\n")?;
     let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
-    let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+    let What::AddressesWithdrawn(remote_ids) = event.what else {
         anyhow::bail!("{event:?}");
     };
     let mut withdrawn: Vec<_> = remote_ids.iter().collect();

@@ -11,7 +11,7 @@ use std::thread::{Scope, ScopedJoinHandle, scope, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use smapp::{self, Client, Context, Engine, EventSet, Policy, Subflow, SubflowId, TcpState, Token};
+use smapp::{Client, Context, Engine, EventSet, Policy, Subflow, SubflowId, TcpState, Token};
 use smapp_tests::{Connection, facts, topology};
 use smapp_tests::{DEADLINE, Family, PathManager, Topology, traffic, wait_for};
 use socket2::Protocol;
@@ -69,7 +69,7 @@ impl Policy for Recorder {
         self.note(token, Told::Left(subflow.id));
     }
 
-    fn closed(&mut self, _: &mut Context<'_>, connection: &message::Connection) {
+    fn closed(&mut self, _: &mut Context<'_>, connection: &smapp::Connection) {
         self.note(connection.token, Told::Closed);
     }
 }

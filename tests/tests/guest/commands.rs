@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
-use smapp::{Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate, SubflowDestroy, TcpState};
+use smapp::{
+    Answer, Command, Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate, SubflowDestroy,
+    TcpState,
+};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
 use socket2::Protocol;
@@ -141,13 +144,19 @@ fn several_subflows_are_opened_by_one_send() -> Result<()> {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         let good = over_second_path(&connection)?;
         // Nobody's address.
-        let bad = good.from(topology::server(family));
+        let bad = good.local_address(topology::server(family));
         let wanted = [good, good.backup(true), bad, good];
-        let answers = client.client().subflow_create_all(token, &wanted);
+        let commands = wanted.map(|wanted| Command::SubflowCreate(token, wanted));
+        let answers = client.client().commands(&commands);
         let refused = answers.iter().map(|answer| answer.as_ref().err());
         let refused: Vec<_> = refused.map(|error| error.and_then(Error::errno)).collect();
         assert_eq!(refused, [None, None, Some(Errno::EADDRNOTAVAIL), None]);
-        let opened: Vec<_> = answers.into_iter().flatten().collect();
+        let opened = answers.into_iter().flatten();
+        let subflow = |answer| match answer {
+            Answer::Subflow(subflow) => Ok(subflow),
+            other => Err(anyhow::anyhow!("{other:?}")),
+        };
+        let opened: Vec<_> = opened.map(subflow).collect::<Result<_>>()?;
         assert_eq!(
             opened.iter().map(|s| s.backup).collect::<Vec<_>>(),
             [false, true, false]

@@ -13,7 +13,7 @@ use smapp_tests::{Netns, PathManager};
 fn ten_thousand_connections_are_listed_once_each() -> Result<()> {
     const COUNT: usize = 10_000;
     let host = Netns::loopback("many")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let mut manager = PathManager::with_events(&host, EventSet::of(&[EventKind::Created]))?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;
     let mut created = BTreeSet::new();

@@ -59,7 +59,7 @@ fn a_join_without_an_answer_times_out() -> Result<()> {
         let closed = client.expect_subflow_within(LONG, EventKind::SubflowClosed, subflow.id)?;
         assert_eq!(closed.errno, Some(Errno::ETIMEDOUT));
         let is_it = |subflow_of: &&smapp::Event| {
-            subflow_of.kind() == EventKind::Timeout && subflow_of.token() == token
+            subflow_of.kind() == EventKind::Timeout && subflow_of.token == token
         };
         assert_eq!(
             client.seen().iter().filter(is_it).count(),
@@ -176,7 +176,7 @@ fn a_reset_tells_the_reason_of_the_peer() -> Result<()> {
 #[test]
 fn a_join_that_the_peer_refuses_is_closed() -> Result<()> {
     let topology = Topology::new()?;
-    topology.server.set_sysctl("mptcp/path_manager", "kernel")?;
+    topology.server.manage_by_kernel()?;
     topology.server.ip("mptcp limits set subflows 0\n")?;
     let mut client = PathManager::of(&topology.client)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;

@@ -69,24 +69,20 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
             Ok(socket)
         })?;
         let event = client.expect(EventKind::Created, |_| true)?;
-        let Event::Created { owner, .. } = event else {
-            anyhow::bail!("{event:?}");
-        };
+        let owner = event.start().context("created tells of the start")?.owner;
         let ifindex = name_to_index(&socket, Path::First.interface())?;
-        let ours = Owner {
-            uid: Some(USER),
-            mark: Some(MARK),
-            ifindex: Some(IfIndex(ifindex)),
-            cookie: Some(socket_cookie(&socket)?),
-            cgroup: Some(group.number()?),
-        };
+        let mut ours = Owner::default();
+        ours.uid = Some(USER);
+        ours.mark = Some(MARK);
+        ours.ifindex = Some(IfIndex(ifindex));
+        ours.cookie = Some(socket_cookie(&socket)?);
+        ours.cgroup = Some(group.number()?);
         drop(group);
         assert_eq!(owner, ours);
         assert_eq!(client.connection(event.token)?.owner, ours);
         let (accepted, _) = listener.accept()?;
-        let Event::Created { owner, .. } = server.expect(EventKind::Created, |_| true)? else {
-            anyhow::bail!("created is created");
-        };
+        let event = server.expect(EventKind::Created, |_| true)?;
+        let owner = event.start().context("created tells of the start")?.owner;
         let theirs = {
             let mut owner = Owner::default();
             owner.uid = Some(0);
@@ -165,7 +161,7 @@ fn estab_follows_created_on_both_hosts() -> Result<()> {
     for family in Family::BOTH {
         let _connection = Connection::establish(&topology, family)?;
         for host in [&mut client, &mut server] {
-            let token = host.expect(EventKind::Established, |_| true)?.token();
+            let token = host.expect(EventKind::Established, |_| true)?.token;
             let ours = host.seen().iter().filter(|event| event.token == token);
             let kinds: Vec<_> = ours.map(Event::kind).collect();
             assert_eq!(kinds, [EventKind::Created, EventKind::Established]);
@@ -185,7 +181,7 @@ fn estab_waits_for_the_first_data_on_the_client() -> Result<()> {
         .seen()
         .iter()
         .filter(|event| event.kind() == EventKind::Established);
-    assert_eq!(early.map(Event::token).collect::<Vec<_>>(), [second]);
+    assert_eq!(early.map(|event| event.token).collect::<Vec<_>>(), [second]);
     silent.exchange(1)?;
     client.established(first)
 }
@@ -259,7 +255,7 @@ fn every_connection_created_is_closed() -> Result<()> {
         }
         let tokens = |kind| {
             let of_kind = host.seen().iter().filter(move |event| event.kind() == kind);
-            let mut tokens: Vec<_> = of_kind.map(Event::token).collect();
+            let mut tokens: Vec<_> = of_kind.map(|event| event.token).collect();
             tokens.sort();
             tokens
         };
@@ -287,7 +283,10 @@ fn a_fallback_to_tcp_is_never_established() -> Result<()> {
         .seen()
         .iter()
         .filter(|event| event.kind() == EventKind::Established);
-    assert_eq!(established.map(Event::token).collect::<Vec<_>>(), [token]);
+    assert_eq!(
+        established.map(|event| event.token).collect::<Vec<_>>(),
+        [token]
+    );
     Ok(())
 }
 
@@ -302,10 +301,8 @@ fn the_flag_of_a_peer_that_denies_joins_to_its_address_is_told() -> Result<()> {
             .set_sysctl("mptcp/allow_join_initial_addr_port", allow)?;
         let _connection = Connection::establish(&topology, Family::V4)?;
         let event = client.expect(EventKind::Established, |_| true)?;
-        let Event::Established { deny_join_id0, .. } = event else {
-            unreachable!("expected estab")
-        };
-        assert_eq!(deny_join_id0, deny);
+        let start = event.start().context("estab tells of the start")?;
+        assert_eq!(start.deny_join_id0, deny);
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use rustix::io::Errno;
 use rustix::system::finit_module;
+use smapp::wire::operation_word;
 use smapp::wire::uapi::cmd;
 use smapp::{Client, Error, Kernel, Subflow, SubflowCreate, SubflowDestroy, Token};
 use smapp_tests::module::{self, LoadAgain};
@@ -152,7 +153,7 @@ fn commands_that_ask_fail_with_an_errno() -> Result<()> {
     let token = scene.token;
     scene.each("conn-get", |s| s.client.connection(token), |_, _| Ok(()))?;
     scene.each("conn-get, all", |s| s.client.connections(), |_, _| Ok(()))?;
-    scene.each("stats-get", |s| s.client.stats(), |_, _| Ok(()))
+    scene.each("stats-get", |s| s.client.statistics(), |_, _| Ok(()))
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn the_module_loads_or_leaves_nothing() -> Result<()> {
         match loaded {
             Ok(()) => {
                 ensure!(module::is_loaded() && known, "loaded, but: {available}");
-                topology.client.enter(Client::connect)?.stats()?;
+                topology.client.enter(Client::connect)?.statistics()?;
                 remove()?;
             }
             Err(error) => {
@@ -353,7 +354,7 @@ fn empty(host: &Netns) -> Result<()> {
 #[test]
 fn a_connection_lives_or_fails_whatever_its_threads_lack() -> Result<()> {
     let host = Netns::loopback("short")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     host.set_sysctl("mptcp/close_timeout", "1")?;
     let shortage = Shortage::of_everything()?;
     for abort in [false, true] {
@@ -446,7 +447,11 @@ fn a_local_address_comes_and_goes_or_the_loss_is_told() -> Result<()> {
         }
     }
     for event in [cmd::NEW_LOCAL_ADDR, cmd::DEL_LOCAL_ADDR] {
-        let lost = manager.client().stats()?.operation(event).failed;
+        let lost = manager
+            .client()
+            .statistics()?
+            .operation(&operation_word(event))
+            .failed;
         ensure!(lost > 0, "no event {event} was lost");
     }
     Ok(())
@@ -462,9 +467,9 @@ fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
     let mut client = topology.client.enter(Client::connect)?;
     let mut stats = PathManager::with_events(&topology.client, smapp::EventSet::default())?;
     let lost = |stats: &mut PathManager<'_>| -> Result<u64> {
-        let stats = stats.client().stats()?;
+        let stats = stats.client().statistics()?;
         Ok((cmd::CREATED..=cmd::MAX)
-            .map(|event| stats.operation(event).failed)
+            .map(|event| stats.operation(&operation_word(event)).failed)
             .sum())
     };
     let before = lost(&mut stats)?;
@@ -480,7 +485,7 @@ fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
             let token = known.first().context("not known")?.token;
             let wanted = SubflowCreate::to(connection.server_address()?);
             let second = Path::Second.client(Family::V4);
-            let subflow = client.subflow_create(token, &wanted.from(second))?;
+            let subflow = client.subflow_create(token, &wanted.local_address(second))?;
             sleep(Duration::from_millis(100));
             client.subflow_set_backup(token, subflow.id, true)?;
             client.announce(token, second, None)?;

@@ -56,7 +56,7 @@ fn an_application_opens_a_second_subflow_on_its_own_decision() -> Result<()> {
             ..Shape::default()
         };
         let topology = Topology::with_shapes([slow; 2])?;
-        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        topology.client.manage_by_smapp()?;
         let mut client = PathManager::of(&topology.client)?;
         let listener = listen(&topology.server, topology::server(family), Protocol::MPTCP)?;
         let server = listener.local_addr()?;
@@ -112,7 +112,7 @@ fn an_async_program_hears_events_and_gives_commands() -> Result<()> {
                 let nothing = tokio::time::timeout(quiet, events.next()).await;
                 ensure!(nothing.is_err(), "{nothing:?}");
                 let connection = Connection::establish(&topology, family)?;
-                let token = expect(&mut events, EventKind::Established).await?.token();
+                let token = expect(&mut events, EventKind::Established).await?.token;
                 let create = over_second_path(&connection)?;
                 let id: SubflowId = events.client().subflow_create(token, &create)?.id;
                 let joined = expect(&mut events, EventKind::SubflowEstablished).await?;

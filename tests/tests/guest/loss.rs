@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use smapp::wire::operation_word;
 use smapp::wire::uapi::cmd;
 use smapp::{Client, Context, Engine, EventKind, EventSet, Kernel, Policy, Subflow, Token};
 use smapp_tests::{
@@ -117,13 +118,22 @@ fn beside_a_controller<T>(
     let mut engine = Engine::new(client, substitutes);
     host.enter(|| engine.attach())?;
     let mut observer = PathManager::with_events(host, EventSet::default())?;
-    let before = observer.client().stats()?.operation(event).failed;
+    let before = observer
+        .client()
+        .statistics()?
+        .operation(&operation_word(event))
+        .failed;
     let done = act()?;
     tell.write_all(b"!")?;
     engine.serve()?;
     let kernel = observer.connections()?;
     assert_eq!(facts(engine.connections()), facts(kernel.iter()));
-    let lost = observer.client().stats()?.operation(event).failed - before;
+    let lost = observer
+        .client()
+        .statistics()?
+        .operation(&operation_word(event))
+        .failed
+        - before;
     Ok((done, lost, subflows.load(Relaxed)))
 }
 
@@ -228,14 +238,14 @@ fn an_add_addr_for_which_there_is_no_memory_comes_again() -> Result<()> {
     let shortage = Shortage::new()?;
     for number in ALLOCATIONS {
         let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
-        let before = server.client().stats()?.operation(cmd::ADD_ADDR);
+        let before = server.client().statistics()?.operation("add_addr");
         let (announced, failed) = shortage.of_all(number, || -> Result<()> {
             client.client().announce(token, second, None)?;
             sleep(Duration::from_millis(100));
             Ok(())
         })?;
         announced?;
-        let after = server.client().stats()?.operation(cmd::ADD_ADDR);
+        let after = server.client().statistics()?.operation("add_addr");
         if after.failed > before.failed {
             // The peer was not told that it arrived, and says it again.
             let told = server

@@ -25,6 +25,7 @@ mod module;
 mod namespaces;
 mod nat;
 mod ndiffports;
+mod network;
 mod refresh;
 mod refusals;
 mod security;

@@ -126,7 +126,7 @@ fn rmmod_refuses_while_a_socket_listens() -> Result<()> {
     let topology = Topology::new()?;
     remove()?;
     module::insert()?;
-    topology.server.set_sysctl("mptcp/path_manager", "smapp")?;
+    topology.server.manage_by_smapp()?;
     let listener = listen(
         &topology.server,
         topology::server(Family::V4),
@@ -177,7 +177,7 @@ fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
     let topology = Topology::new()?;
     for _ in 0..3 {
         remove()?;
-        let unknown = topology.client.set_sysctl("mptcp/path_manager", "smapp");
+        let unknown = topology.client.manage_by_smapp();
         let available = topology.client.sysctl("mptcp/available_path_managers")?;
         ensure!(
             !available.contains("smapp"),
@@ -189,7 +189,7 @@ fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
             available.split(' ').any(|name| name == "smapp"),
             "with the module: {available}"
         );
-        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        topology.client.manage_by_smapp()?;
         let mut client = PathManager::of(&topology.client)?;
         let (connection, token) = connect(&topology, Family::V6, &mut client)?;
         join(&mut client, &connection, token)?;

@@ -64,7 +64,7 @@ fn connections_stay_in_their_namespace() -> Result<()> {
 fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
     let topology = Topology::new()?;
     let client = &topology.client;
-    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    client.manage_by_kernel()?;
     let second = Path::Second.client(Family::V4);
     client.ip(&format!(
         "mptcp limits set subflows 2\n\
@@ -84,7 +84,7 @@ fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
     drop(managed_by_kernel);
     server.expect(EventKind::Closed, |_| true)?;
     // The first thing that smapp hears of is a connection of its own.
-    client.set_sysctl("mptcp/path_manager", "smapp")?;
+    client.manage_by_smapp()?;
     let (_connection, token) = connect(&topology, Family::V4, &mut smapp)?;
     assert!(
         smapp.seen().iter().all(|event| event.token == token),
@@ -100,7 +100,7 @@ fn the_path_manager_of_a_connection_does_not_change() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    topology.client.set_sysctl("mptcp/path_manager", "kernel")?;
+    topology.client.manage_by_kernel()?;
     join(&mut client, &connection, token)?;
     drop(connection);
     client
@@ -147,7 +147,7 @@ fn without_privilege_nothing_can_be_seen_or_done() -> Result<()> {
                     )
                     .err(),
             ),
-            ("stats", client.stats().err()),
+            ("stats", client.statistics().err()),
             (
                 "destroy",
                 client.subflow_destroy(token, &initial.into()).err(),

@@ -51,7 +51,7 @@ fn slow_paths() -> Result<Topology> {
     };
     let topology = Topology::with_shapes([shape; 2])?;
     for host in [&topology.client, &topology.server] {
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     Ok(topology)
 }

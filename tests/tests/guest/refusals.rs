@@ -86,7 +86,7 @@ fn addresses_of_two_families_are_refused() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let wanted = SubflowCreate::to(connection.server_address()?);
-    let result = client.create(token, wanted.from(Path::Second.client(Family::V6)));
+    let result = client.create(token, wanted.local_address(Path::Second.client(Family::V6)));
     assert_refused(result, EAFNOSUPPORT, "local-address");
     // An IPv4 socket cannot have a subflow over IPv6 either.
     let result = client.create(token, SubflowCreate::to("[fd00:3::2]:80".parse()?));

@@ -67,7 +67,7 @@ fn order(client: &mut Client, token: Token, random: &mut Random, tally: &mut Tal
                 let wanted = if known.server_side {
                     wanted
                 } else {
-                    wanted.from(second)
+                    wanted.local_address(second)
                 };
                 let created = client.subflow_create(token, &wanted);
                 made = count(tally, "create", created)?.map(|subflow| subflow.id);

@@ -27,7 +27,7 @@ fn pair(number: u32) -> Result<[Netns; 2]> {
          address add 10.0.1.1/24 dev eth0\naddress add 10.0.2.1/24 dev eth1\n")?;
     for host in [&a, &b] {
         hurry(host)?;
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     Ok([a, b])
 }

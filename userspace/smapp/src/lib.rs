@@ -56,7 +56,7 @@ pub mod module {
 #[doc(hidden)]
 pub mod wire {
     pub use crate::kernel::module::decode::{
-        decode_address, decode_connection, decode_event, decode_statistics,
+        decode_address, decode_connection, decode_event, decode_statistics, operation_word,
     };
     pub use crate::kernel::module::encode::{Query, encode_command};
     pub use crate::kernel::module::{Family, uapi};

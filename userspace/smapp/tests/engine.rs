@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use smapp::sim::{Outcome, Sim};
 use smapp::{
-    Address, AddressId, AddressIds, Connection, Context, Engine, Errno, Event, EventSet,
-    IfIndex, Input, InterfaceName, Kernel, LocalAddress, Owner, Policy, Start, Subflow,
-    SubflowCreate, Token, What,
+    Address, AddressId, AddressIds, Connection, Context, Engine, Errno, Event, EventSet, IfIndex,
+    Input, InterfaceName, Kernel, LocalAddress, Owner, Policy, Start, Subflow, SubflowCreate,
+    Token, What,
 };
 
 const TOKEN: Token = Token(7);

@@ -8,7 +8,7 @@ use super::{Capabilities, Error, Input};
 use crate::model::{Answer, Command, Connection, EventSet, Statistics, Token};
 
 /// An interface of the running kernel for path management.
-pub(crate) trait Interface {
+pub(crate) trait Interface: Send {
     /// What it can do here.
     fn capabilities(&self) -> Capabilities;
 

@@ -9,6 +9,7 @@
 //! reused, events only for those who registered, and none of those lost.
 
 mod kernel;
+mod traffic;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

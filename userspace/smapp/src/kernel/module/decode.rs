@@ -147,13 +147,16 @@ fn decode_operation(attributes: Attributes<'_>) -> Result<OperationStatistics, M
             _ => {}
         }
     }
-    // One that this version does not know keeps its number.
-    let operation = cmd::name(number).map_or(number.to_string(), |name| name.replace('-', "_"));
     Ok(OperationStatistics {
-        operation,
+        operation: operation_word(number),
         done,
         failed,
     })
+}
+
+/// The word for a command or an event; one that this version does not know keeps its number.
+pub fn operation_word(number: u8) -> String {
+    cmd::name(number).map_or(number.to_string(), |name| name.replace('-', "_"))
 }
 
 /// What a message about a connection carries beside its own attributes, nests as

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The generic netlink family `smapp_pm`: what the running kernel calls it.
 
+use super::missing::Missing;
 use super::uapi;
-use crate::model::EventKind;
-use crate::netlink::{Attributes, Malformed, Request};
+use crate::kernel::Error;
+use crate::model::{Errno, EventKind};
+use crate::netlink::{Attributes, Malformed, Request, Socket};
 
 /// `GENL_ID_CTRL`: the family that knows the others.
 const CONTROLLER: u16 = 0x10;
@@ -45,8 +47,26 @@ impl Family {
         self.groups[kind as usize]
     }
 
+    /// Asks for it in the network namespace of the socket.
+    pub fn resolve(socket: &mut Socket, request: &mut Vec<u8>) -> Result<Self, Error> {
+        const NAME: &str = "look-up of the family smapp_pm";
+        let mut family = None;
+        let request = Self::request(request, 1);
+        let answer = socket.call(NAME, 1, request, |message| {
+            family = Some(Self::decode(message.generic()?.1)?);
+            Ok(())
+        });
+        match answer.map_err(Error::from) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                Err(Error::unusable(Missing::find()))
+            }
+            Err(error) => Err(error),
+            Ok(()) => family.ok_or(Error::NoAnswer(NAME)),
+        }
+    }
+
     /// Writes the question for the family's numbers.
-    pub(crate) fn request(buffer: &mut Vec<u8>, seq: u32) -> &[u8] {
+    fn request(buffer: &mut Vec<u8>, seq: u32) -> &[u8] {
         let name = [uapi::FAMILY.as_bytes(), &[0]].concat();
         Request::generic(buffer, CONTROLLER, 0, seq, CTRL_CMD_GETFAMILY, 1)
             .attribute(CTRL_ATTR_FAMILY_NAME, &name)

@@ -52,7 +52,7 @@ impl Module {
     pub fn connect() -> Result<Self, Error> {
         let mut commands = Socket::open(NlFamily::Generic)?;
         let mut request = Vec::with_capacity(256);
-        let family = resolve(&mut commands, &mut request)?;
+        let family = Family::resolve(&mut commands, &mut request)?;
         if family.version != u32::from(uapi::VERSION) {
             return Err(Error::unusable(Missing::Version(family.version)));
         }
@@ -109,21 +109,6 @@ fn unloaded(error: netlink::Error) -> Error {
     match error.errno() {
         Some(Errno::EPROTONOSUPPORT) => Error::unusable(Missing::Unloaded),
         _ => error,
-    }
-}
-
-fn resolve(socket: &mut Socket, request: &mut Vec<u8>) -> Result<Family, Error> {
-    const NAME: &str = "look-up of the family smapp_pm";
-    let mut family = None;
-    let request = Family::request(request, 1);
-    let answer = socket.call(NAME, 1, request, |message| {
-        family = Some(Family::decode(message.generic()?.1)?);
-        Ok(())
-    });
-    match answer.map_err(Error::from) {
-        Err(error) if error.errno() == Some(Errno::ENOENT) => Err(Error::unusable(Missing::find())),
-        Err(error) => Err(error),
-        Ok(()) => family.ok_or(Error::NoAnswer(NAME)),
     }
 }
 

@@ -14,9 +14,9 @@ use socket2::SockRef;
 
 use super::{Chapter, Claim, Comparison, Experiment, Results, Run, Scale};
 use super::{host, table};
-use crate::capture::Capture;
 use crate::stream;
-use crate::topology::{Family, Fault, Path, Shape, Topology};
+use smapp_tests::capture::Capture;
+use smapp_tests::topology::{Family, Fault, Path, Shape, Topology};
 
 /// What happens, with words for the report.
 const FAULTS: [(&str, &str); 5] = [

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
+use smapp::wire::operation_word;
 use smapp::wire::uapi::cmd;
 use smapp::{EventKind, EventSet, Subflow, TcpState};
-use smapp_tests::experiment::host;
+use smapp_measure::experiment::host;
 use smapp_tests::traffic::{self, Crowd, listen};
 use smapp_tests::{
     Attached, Family, Netns, Observer, PathManager, Process, Shape, Topology, topology, wait_for,
@@ -55,7 +56,7 @@ fn scale(count: usize) -> Result<()> {
     };
     let topology = Topology::with_shapes([shape; 2])?;
     let Topology { client, server, .. } = &topology;
-    client.set_sysctl("mptcp/path_manager", "smapp")?;
+    client.manage_by_smapp()?;
     client.set_sysctl("ipv4/ip_local_port_range", "1024 65535")?;
     // A subflow gives up after some 13 s, a connection without any goes on.
     client.set_sysctl("ipv4/tcp_retries2", "5")?;
@@ -105,14 +106,14 @@ fn scale(count: usize) -> Result<()> {
 
     let observer = Attached::to(client, Observer)?;
     let other = Netns::loopback("other")?;
-    other.set_sysctl("mptcp/path_manager", "smapp")?;
+    other.manage_by_smapp()?;
     println!(
         "another namespace, from connect() to created: {:.0} us",
         bystander(&other)?
     );
 
     topology.router.nft(DEAD)?;
-    let before = client_side.client().stats()?;
+    let before = client_side.client().statistics()?;
     let busy = processor_time(daemon.id())?;
     for [near, _] in &mut ends {
         near.write_all(b"?")?;
@@ -121,7 +122,7 @@ fn scale(count: usize) -> Result<()> {
     println!("the same while the path dies: {:.0} us", bystander(&other)?);
     sleep(OUTAGE);
     let busy = processor_time(daemon.id())?.saturating_sub(busy);
-    let after = client_side.client().stats()?;
+    let after = client_side.client().statistics()?;
     println!("the storm, in {} s:", OUTAGE.as_secs());
     for number in [
         cmd::TIMEOUT,
@@ -129,7 +130,8 @@ fn scale(count: usize) -> Result<()> {
         cmd::SUB_ESTAB,
         cmd::SUBFLOW_CREATE,
     ] {
-        let [before, after] = [&before, &after].map(|stats| stats.operation(number));
+        let [before, after] =
+            [&before, &after].map(|stats| stats.operation(&operation_word(number)));
         let (done, failed) = (after.done - before.done, after.failed - before.failed);
         let name = cmd::name(number).context("an operation without a name")?;
         println!("  {name}: {done}, failed: {failed}");

@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-
-use crate::segment::{Mapping, Request, Segment};
+use smapp_tests::segment::{Mapping, Request, Segment};
 
 /// Some data of a connection in one segment, a retransmission perhaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -236,7 +236,7 @@ HZ=1000. The columns beside *7.3, fullmesh* are differences to it.
 - *7.3, fullmesh*: the path manager of the kernel, with the second address as an endpoint.
 - *smapp*: `smapp run fullmesh` and `smapp run ndiffports`.
 - *minimal loop*: 7.3's own userspace path manager under a thread that does nothing but to receive an
-  event and to send its command (tests/src/minimal.rs).
+  event and to send its command (tests/measure/src/minimal.rs).
 - *mptcpd*: not measured. `sspi`, as packaged by Debian 12 (0.12), announces addresses when a connection
   is created and has no callback that opens a subflow: there is no MP_JOIN of this host to measure.
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use socket2::{Protocol, SockRef};
 
-use crate::netns::Netns;
-use crate::process::Process;
-use crate::topology::{Family, server};
-use crate::traffic;
-use crate::wait::DEADLINE;
+use smapp_tests::netns::Netns;
+use smapp_tests::process::Process;
+use smapp_tests::topology::{Family, server};
+use smapp_tests::traffic;
+use smapp_tests::wait::DEADLINE;
 
 /// Let a host accept every subflow that its peer opens, by the path manager of the
 /// kernel; `endpoints` are further lines of `ip mptcp`.
@@ -31,7 +31,7 @@ pub fn kernel(host: &Netns, endpoints: &[&str]) -> Result<()> {
 
 /// Let `smapp run` decide on a host.
 pub fn smapp(host: &Netns, policy: &[&str]) -> Result<Process> {
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let args = [&["-v", "run"], policy].concat();
     let mut smapp = Process::start(host, "smapp", &args)?;
     smapp.expect("to run", DEADLINE, |line| line.contains("is running"))?;
@@ -64,7 +64,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Connect the client and the server of a [`Topology`](crate::Topology), over IPv4.
+    /// Connect the client and the server of a [`Topology`](smapp_tests::Topology), over IPv4.
     pub fn connect(client: &Netns, host: &Netns) -> Result<Self> {
         Self::connect_to(client, host, server(Family::V4))
     }

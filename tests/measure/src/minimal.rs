@@ -14,7 +14,7 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use smapp::wire::{Messages, Request};
 
-use crate::netns::Netns;
+use smapp_tests::netns::Netns;
 
 const FAMILY: &str = "mptcp_pm";
 const EVENTS: &str = "mptcp_pm_events";

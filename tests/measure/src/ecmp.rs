@@ -19,8 +19,8 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 
-use crate::netns::{Netns, tool};
-use crate::report;
+use smapp_tests::netns::{Netns, tool};
+use smapp_tests::on_failure;
 
 /// Number of paths.
 pub const PATHS: usize = 4;
@@ -53,8 +53,8 @@ impl Ecmp {
             server,
         };
         ecmp.build(rate).context("cannot build the topology")?;
-        report::watch(ecmp.client.name());
-        report::watch(ecmp.server.name());
+        on_failure::watch(ecmp.client.name());
+        on_failure::watch(ecmp.server.name());
         Ok(ecmp)
     }
 
@@ -133,7 +133,7 @@ impl Ecmp {
 impl Drop for Ecmp {
     fn drop(&mut self) {
         for host in [&self.client, &self.server] {
-            report::forget(host.name());
+            on_failure::forget(host.name());
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use serde::{Deserialize, Serialize};
-use smapp_tests::experiment::{self, Chapter, Claim, Experiment, Preface, Results, Run, Scale};
+use smapp_measure::experiment::{self, Chapter, Claim, Experiment, Preface, Results, Run, Scale};
 
 /// Run the paper's experiments and write the report; make experiments calls this.
 ///

@@ -15,7 +15,7 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use smapp::wire::Messages;
 use smapp::wire::uapi::cmd;
-use smapp::{Client, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy};
+use smapp::{Client, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy, wire};
 use smapp_tests::traffic::{Crowd, listen, socket};
 use smapp_tests::{Connection, Family, Fault, Netns, Path, PathManager, Topology};
 use socket2::Protocol;
@@ -142,11 +142,13 @@ fn events() -> Result<()> {
         let topology = Topology::new()?;
         let mut client = PathManager::of(&topology.client)?;
         let mut server = PathManager::of(&topology.server)?;
-        let groups = EventSet::ALL
-            .iter()
-            .map(|kind| server.client().family().group(kind));
-        let groups: Vec<_> = groups.collect();
         let (socket, mut listener) = topology.server.enter(|| -> Result<_> {
+            let mut resolver = wire::Socket::open(NlFamily::Generic)?;
+            let family = wire::Family::resolve(&mut resolver, &mut Vec::new())?;
+            let groups: Vec<_> = EventSet::ALL
+                .iter()
+                .map(|kind| family.group(kind))
+                .collect();
             let socket = NlSocket::connect(NlFamily::Generic, None, Groups::empty())?;
             socket.add_mcast_membership(Groups::new_groups(&groups))?;
             let mut listener = Client::connect()?;
@@ -220,7 +222,7 @@ fn dumps() -> Result<()> {
     println!("\ninstructions of a listing, in thousands");
     println!("  {:<24}{:>10}{:>10}", "connections", "conn-get", "ss -Mni");
     let host = Netns::loopback("many")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;
     let mut client = host.enter(Client::connect)?;
     for (grow, count) in [(1250, 2500), (1250, 5000), (2500, 10_000)] {

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Axis, Chapter, Claim, Comparison, Experiment, Figure, Plot, Results, Run, Scale};
 use super::{host, median, table};
-use crate::capture::Capture;
 use crate::stream;
-use crate::topology::{Family, Path, Shape, Topology};
+use smapp_tests::capture::Capture;
+use smapp_tests::topology::{Family, Path, Shape, Topology};
 
 /// Loss on the primary path in percent, in each direction.
 const LOSSES: [u32; 3] = [30, 60, 100];

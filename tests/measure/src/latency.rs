@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::capture::{self, Capture};
 use crate::minimal;
-use crate::netns::Netns;
-use crate::process::Process;
-use crate::topology::{self, Family, Path, Shape, Topology};
-use crate::traffic;
-use crate::wait::DEADLINE;
-use crate::web;
+use smapp_tests::capture::{self, Capture};
+use smapp_tests::netns::Netns;
+use smapp_tests::process::Process;
+use smapp_tests::topology::{self, Family, Path, Shape, Topology};
+use smapp_tests::traffic;
+use smapp_tests::wait::DEADLINE;
+use smapp_tests::web;
 
 /// Who decides at the client: the path manager of the kernel, `smapp run`, or the loop of
 /// [`minimal`].
@@ -87,7 +87,7 @@ impl Setup {
 /// Start whoever decides.
 fn start(decider: &str, client: &Netns) -> Result<Option<Process>> {
     let smapp = |policy| -> Result<_> {
-        client.set_sysctl("mptcp/path_manager", "smapp")?;
+        client.manage_by_smapp()?;
         let mut smapp = Process::start(client, "smapp", &["run", policy])?;
         smapp.expect("to run", DEADLINE, |line| line.contains("is running"))?;
         Ok(Some(smapp))

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use smapp_tests::experiment::{self, Run};
+use smapp_measure::experiment::{self, Run};
 
 /// Do one run of an experiment; works in the guest only.
 ///

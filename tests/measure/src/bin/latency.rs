@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use smapp_tests::latency::{DECIDERS, Setup};
+use smapp_measure::latency::{DECIDERS, Setup};
 
 const USAGE: &str = "usage: latency [DECIDER..] [downloads=N] [size=BYTES] [hogs=N] [delay=US]";
 

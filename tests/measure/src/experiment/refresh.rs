@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Axis, Chapter, Claim, Comparison, Experiment, Figure, Plot, Results, Run, Scale};
 use super::{host, median, quantile, table};
-use crate::capture::Capture;
 use crate::ecmp::{Ecmp, PATHS};
-use crate::netns::{Netns, tool};
-use crate::wait::{DEADLINE, wait_for};
+use smapp_tests::capture::Capture;
+use smapp_tests::netns::{Netns, tool};
+use smapp_tests::wait::{DEADLINE, wait_for};
 
 /// Mbit/s of a path.
 const RATE: u32 = 8;
