@@ -41,7 +41,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
-	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests -p smapp-measure --bins
+	@$(CARGO) build --release -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure --bins
 
 # Packed anew if the list or a program has changed.
 $(addprefix $(BIN)/,smapp smapp-init topology): programs ;
@@ -74,7 +74,7 @@ test: setup ## all tests: first what takes seconds, then those in the guest
 	wait $$guest
 
 test-host: setup ## the tests that need no guest
-	@$(CARGO) test -p smapp --all-features
+	@$(CARGO) test -p smapp -p smapp-cli --all-features
 	@$(CARGO) test -p smapp-tests -p smapp-measure --lib
 	@$(CARGO) test -p smapp-lifecycle
 
