@@ -18,6 +18,7 @@ mod poller;
 mod refusal;
 mod state;
 mod subflows;
+mod token;
 mod wire;
 
 use std::collections::VecDeque;
