@@ -92,7 +92,7 @@ fn outcome() -> impl Strategy<Value = Option<Outcome>> {
         Just(None),
         after().prop_map(|after| Some(Outcome::Joins(after))),
         (errno(), after()).prop_map(|(errno, after)| Some(Outcome::Fails(errno, after))),
-        // Before the command returns, so to say.
+        // It fails at once: the event is there when the command returns.
         errno().prop_map(|errno| Some(Outcome::Fails(errno, Duration::ZERO))),
         refusal().prop_map(|errno| Some(Outcome::Refused(errno))),
     ]

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use smapp::{Client, Errno, Error, EventKind, EventSet, Input, Kernel, Subflow, Token};
 
+use crate::interface::Choice;
 use crate::output;
 use crate::{cli, signal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn connection(command: &cli::Connection, json: bool) -> Result<ExitCode> {
-    let mut client = Client::connect()?;
+pub fn connection(kernel: Choice, command: &cli::Connection, json: bool) -> Result<ExitCode> {
+    let mut client = kernel.connect()?;
     match command {
         cli::Connection::List => list(&mut client, json)?,
         cli::Connection::Show { token, watch: true } => watch(&mut client, *token, json)?,

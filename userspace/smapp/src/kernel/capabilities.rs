@@ -7,7 +7,7 @@ use crate::model::EventSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The kernel interface: `smapp_pm`, or `simulated`.
+    /// The kernel interface: `smapp_pm`, `mptcp_pm` (an unmodified kernel), or `simulated`.
     pub interface: &'static str,
     /// Version of the protocol that the interface speaks, if it has versions.
     pub version: Option<u32>,
@@ -17,6 +17,22 @@ pub struct Capabilities {
     pub commands: &'static [&'static str],
     /// Who numbers the subflows.
     pub subflow_ids: SubflowIds,
+    /// What it cannot do, or not well.
+    pub lacks: Vec<Lack>,
+}
+
+/// Something that this kernel, or this user, cannot do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lack {
+    /// What it lacks: `timeouts (BPF)`.
+    pub what: &'static str,
+    /// Why, as far as the kernel says.
+    pub why: String,
+    /// What that means for policies.
+    pub cost: &'static str,
+    /// What to type to change it.
+    pub remedy: &'static str,
 }
 
 /// Who numbers the subflows of a connection.
@@ -46,6 +62,7 @@ impl Capabilities {
             events: EventSet::ALL,
             commands: Self::COMMANDS,
             subflow_ids: SubflowIds::Kernel,
+            lacks: Vec::new(),
         }
     }
 }
