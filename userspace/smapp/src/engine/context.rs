@@ -28,11 +28,18 @@ pub struct Context<'a> {
     pub(super) addresses: &'a [LocalAddress],
     /// The connections of the policy at hand; none: all are.
     pub(super) scope: Option<&'a BTreeSet<Token>>,
+    /// One of them, which most of what comes is about: it is not looked up each time.
+    pub(super) at_hand: Option<Token>,
 }
 
 impl<'a> Context<'a> {
-    /// The same for a policy whose business is only the connections in `scope`.
-    pub(crate) fn within<'b>(&'b mut self, scope: &'b BTreeSet<Token>) -> Context<'b> {
+    /// The same for a policy whose business is only the connections in `scope`, to be told
+    /// of the one at hand.
+    pub(crate) fn within<'b>(
+        &'b mut self,
+        scope: &'b BTreeSet<Token>,
+        at_hand: Option<Token>,
+    ) -> Context<'b> {
         Context {
             kernel: &mut *self.kernel,
             table: &mut *self.table,
@@ -40,6 +47,7 @@ impl<'a> Context<'a> {
             journal: &mut *self.journal,
             addresses: self.addresses,
             scope: Some(scope),
+            at_hand: at_hand.filter(|token| scope.contains(token)),
         }
     }
 
@@ -54,7 +62,7 @@ impl<'a> Context<'a> {
     }
 
     fn is_ours(&self, token: Token) -> bool {
-        self.scope.is_none_or(|scope| scope.contains(&token))
+        self.at_hand == Some(token) || self.scope.is_none_or(|scope| scope.contains(&token))
     }
 
     fn check(&self, token: Token) -> Result<(), Error> {
