@@ -6,8 +6,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-# Which of the kernels the guest boots: gcc or debug.
+# Which of the kernels the guest boots: gcc, debug, or one of Debian as it is
+# (scripts/debian-kernel --list).
 KERNEL ?= gcc
+# What tests and demo use of it: module or stock (default: the module where it is).
+INTERFACE ?=
+CHOICE = $(addprefix SMAPP_KERNEL_INTERFACE=,$(INTERFACE))
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
 # How long each of the races goes on, in seconds of real time; the debug kernel is slower.
@@ -19,6 +23,8 @@ BIN := target/x86_64-unknown-linux-gnu/release
 GUEST := target/guest
 # cargo runs every test binary as the payload of a guest.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
+# Or here, in namespaces.
+RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(BIN)/here test"
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,45 +38,77 @@ kernel: setup ## fetch, patch and build the kernel of the guest
 kernel-debug: setup ## the same with KASAN, lockdep, kmemleak ..
 	@scripts/kernel debug
 
+# What packs the guest and the programs in it comes from the kernel that is built here.
 module: setup ## build smapp_pm.ko, and the kernel if need be
-	@scripts/module $(KERNEL)
+	@scripts/module $(if $(filter debian-%,$(KERNEL)),gcc,$(KERNEL))
+	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
-	@$(CARGO) build --release -p smapp -p smapp-init -p smapp-tests --bins
+	@$(CARGO) build --release -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure --bins
 
+IN_GUEST := smapp smapp-init topology here
 # Packed anew if the list or a program has changed.
-$(addprefix $(BIN)/,smapp smapp-init topology): programs ;
+$(addprefix $(BIN)/,$(IN_GUEST)): programs ;
 $(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list qemu/python-modules spec/smapp_pm.yaml \
-		$(addprefix $(BIN)/,smapp smapp-init topology) | module
+		$(addprefix $(BIN)/,$(IN_GUEST)) | module
 	@qemu/initramfs $(GUEST)/gen_init_cpio $(BIN) $@
 
 guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
 
-demo: guest ## watch a controller keep a download alive when its path dies
-	@qemu/run --kernel $(KERNEL) $(BIN)/demo
+# What runs on this machine's own kernel needs no guest, and less to be installed.
+here:
+	@scripts/setup --try
+	@$(CARGO) build --release -p smapp-cli -p smapp-tests --bin smapp --bin here --bin demo
+
+try: here ## watch it on this machine's own kernel, as root, in namespaces: two minutes
+	@if $(BIN)/here check; then $(BIN)/here run $(BIN)/demo; else \
+		echo "Going on in a guest (make demo), whose kernel is to be built first: half an hour on 2 CPUs."; \
+		$(MAKE) --no-print-directory demo; fi
+
+demo: guest ## watch a policy keep a download alive when its path dies
+	@SMAPP_APPEND="$(CHOICE)" qemu/run --kernel $(KERNEL) $(BIN)/demo
 
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
 
 # A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
-test: guest ## all tests: on the host, of the runner, in the guest, the experiments in short
+test: setup ## all tests: first what takes seconds, then those in the guest
+	@$(MAKE) --no-print-directory test-host
+	@$(MAKE) --no-print-directory here
+	@if $(BIN)/here check; then $(MAKE) --no-print-directory test-here; \
+	else echo "Not tested on this machine's own kernel: it lacks the above. The guest does not need it."; fi
+	@echo "Next: the guest. The first time its kernel is fetched and built (half an hour on 2 CPUs);"
+	@echo "then some 15 minutes for its tests, those of its runner, and the experiments in short."
+	@$(MAKE) --no-print-directory guest
 	@log=$$(mktemp); set -m; \
 	$(MAKE) --no-print-directory test-guest >"$$log" 2>&1 & guest=$$!; set +m; \
 	trap 'kill -- -$$guest 2>/dev/null || true; rm -f "$$log"' EXIT; \
-	$(MAKE) --no-print-directory test-host test-runner test-experiments; \
+	$(MAKE) --no-print-directory test-runner test-experiments; \
 	tail --pid=$$guest -n +1 -f "$$log"; \
 	wait $$guest
 
 test-host: setup ## the tests that need no guest
-	@$(CARGO) test -p smapp --all-features
-	@$(CARGO) test -p smapp-tests --lib
+	@$(CARGO) test -p smapp -p smapp-cli --all-features
+	@$(CARGO) test -p smapp-tests -p smapp-measure --lib
 	@$(CARGO) test -p smapp-lifecycle
 
-test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
+# The stock interface has no tests but those of the network yet.
+test-here: here ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
+	@$(CHOICE) $(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
+
+test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
-test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug)
-	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
+test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 .., INTERFACE=stock)
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE)" \
+		$(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
+
+
+test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
+	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+kernels-page: ## write the tables of docs/kernels.md from the last whole runs of test-kernels
+	@scripts/kernels-page
 
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
@@ -128,6 +166,6 @@ clean: ## remove what was built here (the caches stay)
 
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-runner test-guest test-races test-debug test-upstream test-experiments \
-	experiments lint fuzz fuzz-guest scale bench hops clean
+.PHONY: help setup kernel kernel-debug module programs guest here try demo shell test \
+	test-host test-here test-runner test-guest test-kernels kernels-page test-races test-debug \
+	test-upstream test-experiments experiments lint fuzz fuzz-guest scale bench hops clean

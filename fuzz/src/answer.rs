@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A datagram of answers: of the family, of generic netlink, of rtnetlink.
 
-use smapp::message::{Address, Connection};
-use smapp::netlink::{DONE, ERROR, Messages};
-use smapp::{Family, Listing, Stats};
+use smapp::wire::{
+    DONE, ERROR, Family, Listing, Messages, decode_address, decode_connection, decode_statistics,
+};
 
 /// Reads everything in it.
 pub fn run(data: &[u8]) {
@@ -23,17 +23,21 @@ pub fn run(data: &[u8]) {
         let Ok((_, attributes)) = message.generic() else {
             continue;
         };
-        if let Ok(connection) = Connection::decode(attributes.clone()) {
+        if let Ok(connection) = decode_connection(attributes.clone()) {
             let leading = connection.leading_subflow();
             assert!(leading.is_none_or(|s| s.initial || s.active));
             serde_json::to_string(&connection).expect("a connection can be printed");
         }
-        if let Ok(stats) = Stats::decode(attributes.clone()) {
-            let known = |o: &smapp::OperationStats| stats.operation(o.number).number == o.number;
-            assert!(stats.operations.iter().all(known));
-            serde_json::to_string(&stats).expect("counters can be printed");
+        if let Ok(statistics) = decode_statistics(attributes.clone()) {
+            assert!(
+                statistics
+                    .operations
+                    .iter()
+                    .all(|o| !o.operation.is_empty())
+            );
+            serde_json::to_string(&statistics).expect("counters can be printed");
         }
-        if let Ok(address) = Address::decode(attributes.clone()) {
+        if let Ok(address) = decode_address(attributes.clone()) {
             let _ = address.to_string();
         }
         if let Ok(family) = Family::decode(attributes) {

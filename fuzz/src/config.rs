@@ -3,10 +3,8 @@
 
 use std::path::Path;
 
-use smapp::cgroup::Cgroups;
-use smapp::config::Config;
-use smapp::message::Owner;
-use smapp::rule::Facts;
+use smapp::Owner;
+use smapp::rules::{Cgroups, Config, Facts};
 
 /// Reads a file, prints what it means, holds it against some connections.
 pub fn run(data: &[u8]) {
@@ -32,7 +30,7 @@ pub fn run(data: &[u8]) {
             assert!(matches || !rule.is_unconditional());
         }
         if let Some(policy) = &rule.policy.0 {
-            let _ = policy.controller(1).events();
+            let _ = policy.policy(1).events();
         }
     }
     let _ = config.doubts();
@@ -40,10 +38,11 @@ pub fn run(data: &[u8]) {
 
 fn connections() -> [Facts; 3] {
     let ends = |local: &str, remote: &str| local.parse().ok().zip(remote.parse().ok());
-    let owner = Owner {
-        uid: Some(1000),
-        mark: Some(0x12),
-        ..Owner::default()
+    let owner = {
+        let mut owner = Owner::default();
+        owner.uid = Some(1000);
+        owner.mark = Some(0x12);
+        owner
     };
     [
         Facts::default(),

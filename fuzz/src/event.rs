@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A datagram of events, as the client reads it.
 
-use smapp::netlink::Messages;
-use smapp::{AddressChange, Event};
+use smapp::wire::{Messages, decode_event};
+use smapp::{Event, Input, What};
 
 /// Reads everything in it.
 pub fn run(data: &[u8]) {
@@ -10,27 +10,28 @@ pub fn run(data: &[u8]) {
         let Ok((command, attributes)) = message.and_then(|m| m.generic()) else {
             continue;
         };
-        let event = Event::decode(command, attributes.clone());
-        let change = AddressChange::decode(command, attributes);
-        if let Ok(Some(event)) = event {
-            assert_eq!(event.subflow().is_some(), has_subflow(&event));
-            assert!(matches!(change, Ok(None)), "an event is one thing");
-            let _ = (event.kind().word(), event.token(), event.server_side());
-            let subflow = event.subflow().map(serde_json::to_string);
-            subflow.transpose().expect("a subflow can be printed");
-            if let Event::AddressesWithdrawn { remote_ids, .. } = event {
-                assert!(remote_ids.iter().all(|id| remote_ids.contains(id)));
+        match decode_event(command, attributes) {
+            Ok(Some(Input::Event(event))) => {
+                assert_eq!(event.subflow().is_some(), has_subflow(&event));
+                let _ = event.kind().word();
+                let subflow = event.subflow().map(serde_json::to_string);
+                subflow.transpose().expect("a subflow can be printed");
+                if let What::AddressesWithdrawn(ids) = event.what {
+                    assert!(ids.iter().all(|id| ids.contains(id)));
+                }
             }
-        }
-        if let Ok(Some(change)) = change {
-            let _ = (change.kind().word(), change.address().interface.to_string());
+            Ok(Some(Input::Address(change))) => {
+                let _ = (change.kind().word(), change.address().interface.to_string());
+            }
+            Ok(Some(other)) => panic!("{other:?} is no event"),
+            Ok(None) | Err(_) => {}
         }
     }
 }
 
 fn has_subflow(event: &Event) -> bool {
     !matches!(
-        event,
-        Event::Closed { .. } | Event::AddressAnnounced { .. } | Event::AddressesWithdrawn { .. }
+        event.what,
+        What::Closed | What::AddressAnnounced(_) | What::AddressesWithdrawn(_)
     )
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the fuzz targets do with their bytes. Nothing here needs libFuzzer: the tests
-//! of the crate replay the corpus with it (`userspace/tests/corpus.rs`).
+//! of the crate replay the corpus with it (`userspace/smapp/tests/corpus.rs`).
 //!
 //! A target panics if a parser does, and if what it read contradicts itself.
 

@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use smapp::command::Command;
-use smapp::controller::{Controller, backup, fullmesh, limit, ndiffports, refresh, streaming};
-use smapp::message::{Address, Connection};
+use smapp::policy::{PolicyOptions, backup, fullmesh, limit, ndiffports, refresh, streaming};
 use smapp::sim::{Outcome, Sim};
-use smapp::{AddressId, Engine, Errno, IfIndex, InterfaceName, LocalAddress, Policy, Token};
+use smapp::{
+    Address, AddressId, Command, Connection, Engine, Errno, IfIndex, InterfaceName, LocalAddress,
+    Policy, Token,
+};
 
 /// The addresses of this host.
 const LOCAL: [IpAddr; 3] = [
@@ -83,22 +84,22 @@ impl Bytes<'_> {
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
     let policy = match bytes.u8() % 6 {
-        0 => Policy::Fullmesh(fullmesh::Options::default()),
-        1 => Policy::Backup(backup::Options::default()),
-        2 => Policy::Streaming(streaming::Options::default()),
-        3 => Policy::Refresh(refresh::Options::default()),
-        4 => Policy::Ndiffports(ndiffports::Options::default()),
-        _ => Policy::Limit(limit::Options::default()),
+        0 => PolicyOptions::Fullmesh(fullmesh::Options::default()),
+        1 => PolicyOptions::Backup(backup::Options::default()),
+        2 => PolicyOptions::Streaming(streaming::Options::default()),
+        3 => PolicyOptions::Refresh(refresh::Options::default()),
+        4 => PolicyOptions::Ndiffports(ndiffports::Options::default()),
+        _ => PolicyOptions::Limit(limit::Options::default()),
     };
     let (sim, servers) = script(&mut bytes);
-    let mut engine = Engine::new(sim, policy.controller(1));
+    let mut engine = Engine::new(sim, policy.policy(1));
     engine.run().expect("the simulated kernel does not fail");
     check(&engine, &servers);
 }
 
 /// Holds what the policy did against what no peer may make it do.
-fn check(engine: &Engine<Sim, Box<dyn Controller>>, servers: &[IpAddr]) {
-    let sim = engine.backend();
+fn check(engine: &Engine<Sim, Box<dyn Policy>>, servers: &[IpAddr]) {
+    let sim = engine.kernel();
     // A policy need not hear of those that are not established yet.
     let live = |token| sim.live().any(|c| c.token == token);
     assert!(engine.connections().all(|c| live(c.token)), "one is over");
@@ -107,7 +108,7 @@ fn check(engine: &Engine<Sim, Box<dyn Controller>>, servers: &[IpAddr]) {
     for (_, command) in sim.commands() {
         if let Command::SubflowCreate(_, create) = command {
             opened += 1;
-            let remote = create.remote().ip();
+            let remote = create.remote.ip();
             assert!(is_host(remote) || servers.contains(&remote), "{create:?}");
         }
     }
@@ -147,11 +148,12 @@ fn step(sim: &mut Sim, bytes: &mut Bytes<'_>, time: Duration) -> Option<IpAddr> 
     match kind {
         0 => {
             let (remote, deny_join_id0) = (bytes.end(), bytes.u8() % 4 == 3);
-            let connection = Connection {
-                token,
-                server_side: flag,
-                deny_join_id0,
-                ..Connection::default()
+            let connection = {
+                let mut connection = Connection::default();
+                connection.token = token;
+                connection.server_side = flag;
+                connection.deny_join_id0 = deny_join_id0;
+                connection
             };
             sim.at(time, move |sim| {
                 sim.closed(token);

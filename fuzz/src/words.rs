@@ -4,9 +4,10 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use smapp::{EventKind, InterfaceName, Pattern, Span, Token};
+use smapp::policy::Time;
+use smapp::{EventKind, InterfaceName, Pattern, Token};
 
-#[path = "../../userspace/src/bin/smapp/words.rs"]
+#[path = "../../userspace/smapp-cli/src/command_words.rs"]
 #[allow(dead_code, missing_docs)]
 mod tool;
 
@@ -17,15 +18,15 @@ pub fn run(data: &[u8]) {
     };
     let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
     let _ = tool::SubflowWords::parse(&words);
-    let _ = tool::RemoveWords::parse(&words);
+    let _ = tool::subflow_to_remove(&words);
     for word in &words {
         let _ = tool::endpoint(word);
         same_again::<Token>(word);
         if let Ok(event) = word.parse::<EventKind>() {
             assert_eq!(event.word(), word);
         }
-        if let Ok(span) = word.parse::<Span>() {
-            same_again::<Span>(&span.to_string());
+        if let Ok(time) = word.parse::<Time>() {
+            same_again::<Time>(&time.to_string());
         }
         if let Ok(pattern) = word.parse::<Pattern>() {
             assert_eq!(pattern.to_string(), *word);

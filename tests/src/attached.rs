@@ -7,8 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 use anyhow::{Result, anyhow, ensure};
-use smapp::message::{Connection, Subflow};
-use smapp::{Backend, Client, Controller, Engine, EventSet, LocalAddress};
+use smapp::{Client, Connection, Engine, EventSet, Kernel, LocalAddress, Policy, Subflow};
 
 use crate::netns::Netns;
 use crate::path_manager::PathManager;
@@ -17,7 +16,7 @@ use crate::path_manager::PathManager;
 #[derive(Clone, Copy, Debug)]
 pub struct Observer;
 
-impl Controller for Observer {
+impl Policy for Observer {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }
@@ -35,7 +34,7 @@ pub struct Attached {
 
 impl Attached {
     /// Attach a controller to the connections of a host.
-    pub fn to(host: &Netns, controller: impl Controller + Send + 'static) -> Result<Self> {
+    pub fn to(host: &Netns, controller: impl Policy + Send + 'static) -> Result<Self> {
         let (stop, told) = UnixStream::pair()?;
         let client = host.enter(Client::connect)?;
         client.stop_on(&told)?;

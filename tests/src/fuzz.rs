@@ -10,6 +10,7 @@
 //! That the kernel's log stays clean and the module's count even is for the end of the
 //! guest to say.
 
+mod attribute;
 mod grammar;
 mod message;
 
@@ -22,8 +23,8 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::netlink::{DONE, ERROR, Messages};
-use smapp::{AddressChange, Backend, Client, Errno, Event, EventSet};
+use smapp::wire::{DONE, ERROR, Messages};
+use smapp::{Client, Errno, EventSet, Kernel, wire};
 
 use crate::netns::Netns;
 use crate::topology::{Family, Path, Topology, server};
@@ -146,7 +147,10 @@ impl Host {
     fn of(netns: &Netns, seed: u64) -> Result<Self> {
         netns.enter(|| {
             let client = Client::connect()?;
-            let family = *client.family();
+            let family = wire::Family::resolve(
+                &mut wire::Socket::open(NlFamily::Generic)?,
+                &mut Vec::new(),
+            )?;
             let events = open()?;
             let groups: Vec<_> = EventSet::ALL
                 .iter()
@@ -181,9 +185,8 @@ impl Host {
         while let Some(length) = self.receive_event(outcome)? {
             for message in Messages::new(&self.buffer[..length]) {
                 let (command, attributes) = message?.generic()?;
-                let event = Event::decode(command, attributes.clone())?;
-                let change = AddressChange::decode(command, attributes)?;
-                ensure!(event.is_some() || change.is_some(), "event {command}");
+                let input = wire::decode_event(command, attributes)?;
+                ensure!(input.is_some(), "event {command}");
                 outcome.events.0 += 1;
             }
         }
@@ -264,8 +267,8 @@ impl Host {
         for message in Messages::new(&self.buffer[..length]) {
             let message = message?;
             let errno = match message.kind {
-                ERROR => message.error()?.0,
-                DONE => message.dump_error(),
+                ERROR => Errno(message.error()?.0),
+                DONE => Errno(message.dump_error()),
                 _ => {
                     message.generic()?;
                     continue;

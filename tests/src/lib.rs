@@ -2,26 +2,26 @@
 //! What the guest tests, the demo and the measurements share: a network of
 //! namespaces, connections over it, processes in it, and what the kernel says.
 //!
-//! Everything here needs root and a machine of its own: the guest of `qemu/run`.
+//! Everything here needs root and a place where it can do no harm: the guest of `qemu/run`, or
+//! the namespaces of the program `here`.
 #![forbid(unsafe_code)]
 
 pub mod attached;
 pub mod capture;
-pub mod ecmp;
-pub mod experiment;
+pub mod family;
 pub mod fuzz;
-pub mod kmsg;
-pub mod latency;
-pub mod minimal;
+pub mod here;
+pub mod kernel_interface;
+pub mod kernel_log;
 pub mod module;
 pub mod netns;
+pub mod on_failure;
 pub mod path_manager;
 pub mod process;
-pub mod report;
 pub mod segment;
+pub mod shaping;
 pub mod shortage;
 pub mod small_queues;
-pub mod stream;
 pub mod topology;
 pub mod traffic;
 pub mod wait;
@@ -30,7 +30,8 @@ pub mod ynl;
 
 pub use attached::{Attached, Observer, facts};
 pub use capture::Capture;
-pub use kmsg::KernelLog;
+pub use kernel_interface::KernelInterface;
+pub use kernel_log::KernelLog;
 pub use netns::Netns;
 pub use path_manager::PathManager;
 pub use process::Process;

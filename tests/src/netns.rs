@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::topology::Family;
+use crate::family::Family;
+use crate::kernel_interface::KernelInterface;
 use crate::wait::DEADLINE;
 
 /// A network namespace, as `ip netns` names it; deleted when dropped.
@@ -119,6 +120,37 @@ impl Netns {
             .enter(|| fs::read_to_string(&path))
             .with_context(|| format!("cannot read {path}"))?;
         Ok(value.trim().to_string())
+    }
+
+    /// Let smapp manage the connections that are made from now on, over the interface of
+    /// this run.
+    pub fn manage_by_smapp(&self) -> Result<()> {
+        match KernelInterface::of_this_run() {
+            KernelInterface::Module => self.set_sysctl("mptcp/path_manager", "smapp"),
+            KernelInterface::Stock => self.manage_by("userspace", "1"),
+        }
+    }
+
+    /// Leave the connections that are made from now on to the kernel's own path manager.
+    pub fn manage_by_kernel(&self) -> Result<()> {
+        self.manage_by("kernel", "0")
+    }
+
+    /// The name of the path manager that new connections have.
+    pub fn path_manager(&self) -> Result<String> {
+        self.sysctl("mptcp/path_manager").or_else(|_| {
+            let number = self.sysctl("mptcp/pm_type")?;
+            Ok(if number == "1" { "userspace" } else { "kernel" }.into())
+        })
+    }
+
+    /// Select a path manager by its name, or by the number that it has before Linux 6.15.
+    fn manage_by(&self, name: &str, number: &str) -> Result<()> {
+        if self.sysctl("mptcp/path_manager").is_ok() {
+            self.set_sysctl("mptcp/path_manager", name)
+        } else {
+            self.set_sysctl("mptcp/pm_type", number)
+        }
     }
 
     /// Names of the interfaces by their numbers.

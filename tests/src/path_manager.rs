@@ -7,16 +7,14 @@ use anyhow::{Context, Result, bail, ensure};
 use neli::consts::socket::{Msg, NlFamily};
 use neli::socket::NlSocket;
 use neli::utils::Groups;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::{Address, Connection, Subflow};
-use smapp::netlink::{self, Attributes, Messages, Request};
+use smapp::wire::{Attributes, Messages, Request};
 use smapp::{
-    AddressChange, Backend, Client, Errno, Error, Event, EventKind, EventSet, Input, SubflowId,
-    Token,
+    Address, AddressChange, Client, Connection, Errno, Error, Event, EventKind, EventSet, Input,
+    Kernel, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token, What, wire,
 };
 
 use crate::netns::Netns;
-use crate::report::report;
+use crate::on_failure::report;
 use crate::wait::{DEADLINE, wait_for};
 
 /// A client of the module in a network namespace, with the events seen so far.
@@ -102,12 +100,12 @@ impl<'a> PathManager<'a> {
 
     /// Skip events until a connection is created; its token.
     pub fn created(&mut self) -> Result<Token> {
-        Ok(self.expect(EventKind::Created, |_| true)?.token())
+        Ok(self.expect(EventKind::Created, |_| true)?.token)
     }
 
     /// Skip events until the connection is established.
     pub fn established(&mut self, token: Token) -> Result<()> {
-        self.expect(EventKind::Established, |event| event.token() == token)
+        self.expect(EventKind::Established, |event| event.token == token)
             .map(drop)
     }
 
@@ -177,9 +175,9 @@ impl<'a> PathManager<'a> {
 
     /// Skip events until the peer announces an address.
     pub fn announced(&mut self, token: Token) -> Result<Address> {
-        let event = self.expect(EventKind::AddressAnnounced, |event| event.token() == token)?;
-        match event {
-            Event::AddressAnnounced { address, .. } => Ok(address),
+        let event = self.expect(EventKind::AddressAnnounced, |event| event.token == token)?;
+        match event.what {
+            What::AddressAnnounced(address) => Ok(address),
             other => bail!("{other:?}"),
         }
     }
@@ -200,7 +198,7 @@ impl<'a> PathManager<'a> {
         let result = wait_for(&what, DEADLINE, || {
             let connection = self.connection(token)?;
             let established =
-                |subflow: &&Subflow| subflow.state == Some(smapp::message::TcpState::ESTABLISHED);
+                |subflow: &&Subflow| subflow.state == Some(smapp::TcpState::ESTABLISHED);
             let ready = connection.subflows.iter().filter(established).count();
             ensure!(
                 ready == count && connection.subflows.len() == count,
@@ -224,8 +222,12 @@ impl<'a> PathManager<'a> {
             Ok(socket)
         })?;
         let mut buffer = Vec::new();
-        let (family, version) = (self.client.family().id, smapp::uapi::VERSION);
-        let request = Request::generic(&mut buffer, family, netlink::ACK, 1, command, version);
+        let version = wire::uapi::VERSION;
+        let family = self.host.enter(|| -> Result<_> {
+            let mut socket = wire::Socket::open(NlFamily::Generic)?;
+            Ok(wire::Family::resolve(&mut socket, &mut buffer)?.id)
+        })?;
+        let request = Request::generic(&mut buffer, family, wire::ACK, 1, command, version);
         let request = fill(request).finish();
         socket.send(request, Msg::empty())?;
         let mut answer = vec![0; 65536];
@@ -234,12 +236,12 @@ impl<'a> PathManager<'a> {
             .context("no answer")?;
         for message in Messages::new(&answer[..length]) {
             let message = message?;
-            if message.kind == netlink::ERROR {
+            if message.kind == wire::ERROR {
                 let (errno, text) = message.error()?;
-                ensure!(errno != Errno(0), "the request was not refused");
+                ensure!(errno != 0, "the request was not refused");
                 let details = message.payload.get(4 + request.len()..);
                 return Ok(Refusal {
-                    errno,
+                    errno: Errno(errno),
                     text: text.unwrap_or_default().into(),
                     attribute: attribute_at_fault(request, details.unwrap_or_default())?,
                 });

@@ -13,28 +13,19 @@
 //! the server is not shaped.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::netns::Netns;
-use crate::report;
+use crate::on_failure;
+use crate::shaping::Shaping;
+use crate::wait::DEADLINE;
 
-/// IPv4 or IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both, for a test that holds for either.
-    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
-}
+pub use crate::family::Family;
+pub use crate::shaping::Shape;
 
 /// One of the two ways from the client to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,24 +134,6 @@ pub enum Fault {
     Strip,
 }
 
-/// Speed of a path.
-#[derive(Clone, Copy, Debug)]
-pub struct Shape {
-    /// Mbit/s in each direction.
-    pub rate: u32,
-    /// One way delay.
-    pub delay: Duration,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Shape {
-            rate: 20,
-            delay: Duration::from_millis(1),
-        }
-    }
-}
-
 /// Routing tables of the router in which every destination is a [`Fault`].
 const BLACKHOLE: u8 = 11;
 const UNREACHABLE: u8 = 12;
@@ -185,7 +158,7 @@ impl Topology {
     pub fn new() -> Result<Self> {
         let topology = Self::with_shapes([Shape::default(); 2])?;
         for host in [&topology.client, &topology.server] {
-            host.set_sysctl("mptcp/path_manager", "smapp")?;
+            host.manage_by_smapp()?;
         }
         Ok(topology)
     }
@@ -218,8 +191,8 @@ impl Topology {
             server,
             ..
         } = &topology;
-        report::watch(client.name());
-        report::watch(server.name());
+        on_failure::watch(client.name());
+        on_failure::watch(server.name());
         // Without this an address is of no use in its first second or two.
         for host in [client, router, server] {
             host.set_sysctl("ipv6/conf/default/accept_dad", "0")?;
@@ -260,20 +233,15 @@ impl Topology {
     }
 
     fn shape(&self, verb: &str, path: Path, loss: u32) -> Result<()> {
-        let Shape { rate, delay } = self.shapes[usize::from(path.number()) - 1];
-        let delay = delay.as_micros();
-        let line = |dev| {
-            format!(
-                "qdisc {verb} dev {dev} root netem rate {rate}mbit delay {delay}us limit 80 \
-                 loss {loss}%\n"
-            )
-        };
+        let shape = self.shapes[usize::from(path.number()) - 1];
+        let discipline = Shaping::of_this_kernel(&self.router)?.discipline(shape, loss)?;
+        let line = |dev| format!("qdisc {verb} dev {dev} root {discipline}\n");
         self.client.tc(&line(path.interface()))?;
         self.router.tc(&line(path.router_interface()))
     }
 
     /// Lose so many percent of the packets of a path, in each direction. Those that
-    /// are under way arrive.
+    /// are under way arrive. Needs netem.
     pub fn set_loss(&self, path: Path, percent: u32) -> Result<()> {
         self.shape("change", path, percent)
     }
@@ -302,6 +270,23 @@ impl Topology {
         Family::BOTH
             .iter()
             .try_for_each(|&family| self.client.ip_of(family, &path.remove(family)))
+    }
+
+    /// See that a path works, by UDP to a port of the server that nobody has: an ICMP message
+    /// says so.
+    pub fn try_path(&self, path: Path) -> Result<()> {
+        let port = 9;
+        self.client.enter(|| {
+            let socket = UdpSocket::bind((path.client(Family::V4), 0))?;
+            socket.connect((server(Family::V4), port))?;
+            socket.set_read_timeout(Some(DEADLINE))?;
+            socket.send(b"?")?;
+            match socket.recv(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+                Err(error) => Err(error).context("no answer"),
+                Ok(_) => bail!("somebody answered at UDP port {port}"),
+            }
+        })
     }
 
     /// Break a path on the router.
@@ -358,7 +343,7 @@ impl Topology {
 impl Drop for Topology {
     fn drop(&mut self) {
         for host in [&self.client, &self.server] {
-            report::forget(host.name());
+            on_failure::forget(host.name());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
-use smapp::{MptcpInfo, TcpInfo};
+use smapp::wire::{decode_mptcp_info, decode_tcp_info};
 
 use crate::netns::Netns;
 use crate::process::Process;
@@ -125,8 +125,8 @@ pub fn as_ours(value: &Value) -> Value {
     let each = |(name, value): (&String, &Value)| {
         let bytes = || value.as_str().map(unhex).unwrap_or_default();
         let value = match name.as_str() {
-            "info" => json!(MptcpInfo::decode(&bytes())),
-            "tcp-info" => json!(TcpInfo::decode(&bytes())),
+            "info" => json!(decode_mptcp_info(&bytes())),
+            "tcp-info" => json!(decode_tcp_info(&bytes())),
             "remote-ids" => json!(bytes()),
             _ => as_ours(value),
         };

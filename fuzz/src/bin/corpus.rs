@@ -16,7 +16,7 @@ extern crate libfuzzer_sys;
 
 use smapp_fuzz::corpus;
 
-#[path = "../../../userspace/tests/golden/mod.rs"]
+#[path = "../../../userspace/smapp/src/kernel/module/tests/golden.rs"]
 #[allow(dead_code, missing_docs)]
 mod golden;
 

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn shell() -> Result<()> {
     let topology = Topology::with_plain_names([Shape::default(); 2])?;
     for host in [&topology.client, &topology.server] {
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     let mut web = web::serve(&topology.server, 20_000_000)?;
     let profile = "/tmp/profile";

@@ -3,8 +3,8 @@
 
 //! What messages of the family `smapp_pm` look like.
 
-use super::message::Kind::*;
-use super::message::{Attribute, Command};
+use super::attribute::Kind::*;
+use super::attribute::{Attribute, Command};
 
 /// A Multipath TCP connection.
 pub static CONNECTION: [Attribute; 14] = [

@@ -8,63 +8,11 @@
 use std::net::IpAddr;
 
 use fastrand::Rng;
-use smapp::netlink::{ACK, DUMP, Request};
-use smapp::uapi::{VERSION, cmd};
+use smapp::wire::uapi::{VERSION, cmd};
+use smapp::wire::{ACK, DUMP, Request};
 
+use super::attribute::{Attribute, Kind};
 use super::grammar::{ADDRESS, COMMANDS, CONNECTION, SUBFLOW};
-
-/// What the value of an attribute is.
-#[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)] // the types of the specification
-pub enum Kind {
-    Flag,
-    U8,
-    U32,
-    U64,
-    Port,
-    Address,
-    Binary,
-    String,
-    Nest(&'static [Attribute]),
-}
-
-/// An attribute of the family.
-#[derive(Debug)]
-pub struct Attribute {
-    name: &'static str,
-    number: u16,
-    kind: Kind,
-}
-
-impl Attribute {
-    pub(super) const fn new(name: &'static str, number: u16, kind: Kind) -> Self {
-        Attribute { name, number, kind }
-    }
-}
-
-/// A command of the family.
-#[derive(Debug)]
-pub struct Command {
-    /// Its name.
-    pub name: &'static str,
-    /// Its number.
-    pub number: u8,
-    request: &'static [&'static str],
-}
-
-impl Command {
-    pub(super) const fn new(
-        name: &'static str,
-        number: u8,
-        request: &'static [&'static str],
-    ) -> Self {
-        Command {
-            name,
-            number,
-            request,
-        }
-    }
-}
 
 /// What exists, for messages to be about.
 #[derive(Clone, Debug, Default)]

@@ -6,9 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::command::SubflowDestroy;
-use smapp::message::Address;
-use smapp::{AddressId, Backend, Errno, Event, EventKind};
+use smapp::{Address, AddressId, Errno, EventKind, Kernel, SubflowDestroy, What};
 use smapp_tests::{
     Connection, DEADLINE, Family, Fault, Path, PathManager, SmallQueues, Topology, wait_for,
 };
@@ -93,7 +91,7 @@ fn an_announcement_that_waits_is_not_replaced() -> Result<()> {
         connection.exchange(1000)?;
         let again = Duration::from_secs(60);
         server.expect_within(again, EventKind::AddressAnnounced, |event| {
-            matches!(event, Event::AddressAnnounced { address, .. } if *address == announced)
+            event.what == What::AddressAnnounced(announced)
         })?;
         client.client().announce(token, second, Some(9))?;
         assert_eq!(server.announced(theirs)?.port, Some(9));
@@ -133,11 +131,9 @@ fn an_address_that_no_listener_was_given_is_announced_again() -> Result<()> {
         }
     }
     let again = Duration::from_secs(60);
-    server.expect_within(
-        again,
-        EventKind::AddressAnnounced,
-        |event| matches!(event, Event::AddressAnnounced { address, .. } if *address == announced),
-    )?;
+    server.expect_within(again, EventKind::AddressAnnounced, |event| {
+        event.what == What::AddressAnnounced(announced)
+    })?;
     wait_for("the echo", DEADLINE, || {
         let echoes = topology.client.counter("EchoAdd")?;
         ensure!(echoes == 1, "{echoes} echoes");
@@ -162,10 +158,10 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
         assert_eq!(joined.remote_id, announced.id);
         client.client().withdraw(token, &announced)?;
         let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
-        let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+        let What::AddressesWithdrawn(remote_ids) = event.what else {
             anyhow::bail!("{event:?}");
         };
-        assert_eq!(event.token(), theirs);
+        assert_eq!(event.token, theirs);
         assert_eq!(remote_ids.iter().collect::<Vec<_>>(), [announced.id]);
         server.expect_subflow(EventKind::SubflowClosed, joined.id)?;
         client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
@@ -178,7 +174,7 @@ fn a_withdrawn_address_is_told_and_its_subflow_closed() -> Result<()> {
 fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
     let topology = Topology::new()?;
     let client = &topology.client;
-    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    client.manage_by_kernel()?;
     let second = Path::Second.client(Family::V4);
     client.ip(&format!(
         "address add 10.0.2.77/24 dev eth1\n\
@@ -191,7 +187,7 @@ fn addresses_that_are_withdrawn_together_are_told_together() -> Result<()> {
     let announced = [server.announced(token)?.id, server.announced(token)?.id];
     client.ip("mptcp endpoint flush\n")?;
     let event = server.expect(EventKind::AddressesWithdrawn, |_| true)?;
-    let Event::AddressesWithdrawn { remote_ids, .. } = event else {
+    let What::AddressesWithdrawn(remote_ids) = event.what else {
         anyhow::bail!("{event:?}");
     };
     let mut withdrawn: Vec<_> = remote_ids.iter().collect();

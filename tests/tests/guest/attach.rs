@@ -11,8 +11,7 @@ use std::thread::{Scope, ScopedJoinHandle, scope, sleep};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use smapp::message::{self, Subflow, TcpState};
-use smapp::{Client, Context, Controller, Engine, EventSet, SubflowId, Token};
+use smapp::{Client, Context, Engine, EventSet, Policy, Subflow, SubflowId, TcpState, Token};
 use smapp_tests::{Connection, facts, topology};
 use smapp_tests::{DEADLINE, Family, PathManager, Topology, traffic, wait_for};
 use socket2::Protocol;
@@ -42,7 +41,7 @@ impl Recorder {
     }
 }
 
-impl Controller for Recorder {
+impl Policy for Recorder {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }
@@ -70,7 +69,7 @@ impl Controller for Recorder {
         self.note(token, Told::Left(subflow.id));
     }
 
-    fn closed(&mut self, _: &mut Context<'_>, connection: &message::Connection) {
+    fn closed(&mut self, _: &mut Context<'_>, connection: &smapp::Connection) {
         self.note(connection.token, Told::Closed);
     }
 }

@@ -6,9 +6,10 @@ use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::TcpState;
-use smapp::{AddressId, Backend, Errno, Error, EventKind, IfIndex};
+use smapp::{
+    AddressId, Answer, Command, Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate,
+    SubflowDestroy, TcpState,
+};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
 use socket2::Protocol;
@@ -39,7 +40,7 @@ fn subflow_create_uses_the_given_port() -> Result<()> {
     let mut server = PathManager::of(&topology.server)?;
     for family in Family::BOTH {
         let (connection, token) = connect(&topology, family, &mut client)?;
-        let answer = client.create(token, over_second_path(&connection)?.from_port(PORT))?;
+        let answer = client.create(token, over_second_path(&connection)?.local_port(PORT))?;
         assert_eq!(answer.local_port, PORT);
         client.joined(answer.id)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
@@ -67,7 +68,10 @@ fn address_ids_do_not_run_out() -> Result<()> {
         };
         of_client("add")?;
         let subflow = client
-            .create(token, SubflowCreate::to(server).from(address.into()))
+            .create(
+                token,
+                SubflowCreate::to(server).local_address(address.into()),
+            )
             .with_context(|| format!("address {number}"))?;
         // Nobody else's: the peer knows a subflow's address by it.
         assert_ne!(
@@ -138,7 +142,7 @@ fn a_subflow_can_be_bound_to_an_interface() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let number = name_to_index(&connection.client, Path::Second.interface())?;
-    let wanted = SubflowCreate::to(connection.server_address()?).dev(IfIndex(number));
+    let wanted = SubflowCreate::to(connection.server_address()?).ifindex(IfIndex(number));
     let answer = client.create(token, wanted)?;
     let joined = client.joined(answer.id)?;
     assert_eq!(joined.ifindex, Some(IfIndex(number)));
@@ -177,13 +181,19 @@ fn several_subflows_are_opened_by_one_send() -> Result<()> {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         let good = over_second_path(&connection)?;
         // Nobody's address.
-        let bad = good.from(topology::server(family));
+        let bad = good.local_address(topology::server(family));
         let wanted = [good, good.backup(true), bad, good];
-        let answers = client.client().subflow_create_all(token, &wanted);
+        let commands = wanted.map(|wanted| Command::SubflowCreate(token, wanted));
+        let answers = client.client().commands(&commands);
         let refused = answers.iter().map(|answer| answer.as_ref().err());
         let refused: Vec<_> = refused.map(|error| error.and_then(Error::errno)).collect();
         assert_eq!(refused, [None, None, Some(Errno::EADDRNOTAVAIL), None]);
-        let opened: Vec<_> = answers.into_iter().flatten().collect();
+        let opened = answers.into_iter().flatten();
+        let subflow = |answer| match answer {
+            Answer::Subflow(subflow) => Ok(subflow),
+            other => Err(anyhow::anyhow!("{other:?}")),
+        };
+        let opened: Vec<_> = opened.map(subflow).collect::<Result<_>>()?;
         assert_eq!(
             opened.iter().map(|s| s.backup).collect::<Vec<_>>(),
             [false, true, false]
@@ -210,7 +220,7 @@ fn subflow_destroy_closes_a_subflow_of_the_peer() -> Result<()> {
         let ours = join(&mut client, &connection, token)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
         let theirs = event.subflow().context("sub_estab has a subflow")?;
-        server.destroy(event.token(), theirs.id)?;
+        server.destroy(event.token, theirs.id)?;
         server.expect_subflow(EventKind::SubflowClosed, theirs.id)?;
         let closed = client.expect_subflow(EventKind::SubflowClosed, ours.id)?;
         assert_eq!(closed.errno.map(|errno| errno.0), Some(0));
@@ -391,7 +401,7 @@ fn conn_get_lists_the_subflows_of_a_large_connection() -> Result<()> {
     for _ in 0..EXTRA {
         join(&mut client, &connection, token)?;
     }
-    let ids = |connection: &smapp::message::Connection| -> BTreeSet<_> {
+    let ids = |connection: &smapp::Connection| -> BTreeSet<_> {
         connection
             .subflows
             .iter()

@@ -13,8 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{Uid, fchown};
 use rustix::process::Signal;
 use serde_json::Value;
-use smapp::command::SubflowDestroy;
-use smapp::{EventKind, SubflowId, Token};
+use smapp::{EventKind, SubflowDestroy, SubflowId, Token};
 use smapp_tests::traffic::socket;
 use smapp_tests::{
     Connection, DEADLINE, Family, Netns, Path, PathManager, Process, Topology, wait_for,
@@ -272,7 +271,7 @@ fn why_tells_the_event_the_rule_and_the_decision() -> Result<()> {
     );
     // A while after its end it can still be asked about.
     connection.abort()?;
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     assert_eq!(why(host, token)?, decisions);
     let unknown = host.run("smapp", &["why", "1"])?;
     let stderr = String::from_utf8(unknown.stderr)?;
@@ -358,7 +357,7 @@ fn a_daemon_that_was_killed_takes_over_where_it_was() -> Result<()> {
     let peer = server.created()?;
     let lost = server.wait_for_subflows(peer, 3)?.subflows[1].id;
     server.destroy(peer, SubflowDestroy::id(lost).reset(true))?;
-    client.expect(EventKind::SubflowClosed, |event| event.token() == token)?;
+    client.expect(EventKind::SubflowClosed, |event| event.token == token)?;
     client.expect_within(LONG, EventKind::SubflowEstablished, |_| true)?;
     client.wait_for_subflows(token, 3)?;
     connection.exchange(1000)

@@ -13,8 +13,8 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use rustix::fs::OFlags;
 use rustix::net::connect_unspec;
-use smapp::netlink::{DONE, DUMP, ERROR, Messages, Request};
-use smapp::uapi::{cmd, connection};
+use smapp::wire::uapi::{cmd, connection};
+use smapp::wire::{self, DONE, DUMP, ERROR, Messages, Request};
 use smapp::{EventKind, EventSet, Token};
 use smapp_tests::traffic::{Crowd, allow_files, connect, listen};
 use smapp_tests::{Netns, PathManager};
@@ -24,7 +24,7 @@ use socket2::Protocol;
 fn ten_thousand_connections_are_listed_once_each() -> Result<()> {
     const COUNT: usize = 10_000;
     let host = Netns::loopback("many")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     let mut manager = PathManager::with_events(&host, EventSet::of(&[EventKind::Created]))?;
     let mut crowd = Crowd::new(&host, Ipv4Addr::LOCALHOST)?;
     let mut created = BTreeSet::new();
@@ -55,11 +55,16 @@ struct Pages {
 }
 
 impl Pages {
-    fn begin(host: &Netns, family: u16) -> Result<Self> {
+    fn begin(host: &Netns) -> Result<Self> {
+        let mut buffer = Vec::new();
+        let family = host.enter(|| -> Result<_> {
+            let mut socket = wire::Socket::open(NlFamily::Generic)?;
+            Ok(wire::Family::resolve(&mut socket, &mut buffer)?.id)
+        })?;
         let socket = host.enter(|| NlSocket::connect(NlFamily::Generic, None, Groups::empty()))?;
         // Room for one page: the kernel makes the next when this one is taken.
         socket.set_recv_buffer_size(1)?;
-        let mut buffer = Vec::new();
+        buffer.clear();
         let request = Request::generic(&mut buffer, family, DUMP, 1, cmd::CONN_GET, 1).finish();
         socket.send(request, Msg::empty())?;
         Ok(Pages { socket, family })
@@ -156,11 +161,7 @@ fn what_other_namespaces_close_hides_nothing_in_a_listing() -> Result<()> {
         listeners.push(listener);
     }
     let [known, _] = known;
-    let family = PathManager::with_events(&host, created)?
-        .client()
-        .family()
-        .id;
-    let pages = Pages::begin(&host, family)?;
+    let pages = Pages::begin(&host)?;
     let mut listed = Vec::new();
     let mut endangered = 0;
     loop {

@@ -5,9 +5,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
-use smapp::command::SubflowCreate;
-use smapp::message::TcpState;
-use smapp::{Errno, EventKind};
+use smapp::{Errno, EventKind, SubflowCreate, TcpState};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology};
 
 use super::{connect, initial, join, over_second_path};
@@ -37,7 +35,7 @@ fn a_join_to_a_closed_port_is_refused() -> Result<()> {
         let (connection, token) = connect(&topology, family, &mut client)?;
         let mut remote = connection.server_address()?;
         remote.set_port(9);
-        let wanted = SubflowCreate::to(remote).from(Path::Second.client(family));
+        let wanted = SubflowCreate::to(remote).local_address(Path::Second.client(family));
         let subflow = client.create(token, wanted)?;
         let closed = client.expect_subflow(EventKind::SubflowClosed, subflow.id)?;
         assert_eq!(closed.errno, Some(Errno::ECONNREFUSED));
@@ -61,7 +59,7 @@ fn a_join_without_an_answer_times_out() -> Result<()> {
         let closed = client.expect_subflow_within(LONG, EventKind::SubflowClosed, subflow.id)?;
         assert_eq!(closed.errno, Some(Errno::ETIMEDOUT));
         let is_it = |subflow_of: &&smapp::Event| {
-            subflow_of.kind() == EventKind::Timeout && subflow_of.token() == token
+            subflow_of.kind() == EventKind::Timeout && subflow_of.token == token
         };
         assert_eq!(
             client.seen().iter().filter(is_it).count(),
@@ -178,7 +176,7 @@ fn a_reset_tells_the_reason_of_the_peer() -> Result<()> {
 #[test]
 fn a_join_that_the_peer_refuses_is_closed() -> Result<()> {
     let topology = Topology::new()?;
-    topology.server.set_sysctl("mptcp/path_manager", "kernel")?;
+    topology.server.manage_by_kernel()?;
     topology.server.ip("mptcp limits set subflows 0\n")?;
     let mut client = PathManager::of(&topology.client)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;

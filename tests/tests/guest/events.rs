@@ -11,9 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::fs::{Uid, fchown};
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::socket_cookie;
-use smapp::command::SubflowCreate;
-use smapp::message::Owner;
-use smapp::{Backend, Event, EventKind, EventSet, IfIndex};
+use smapp::{Event, EventKind, EventSet, IfIndex, Kernel, Owner, SubflowCreate};
 use smapp_tests::traffic::{listen, socket as new_socket};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, SmallQueues, Topology, topology};
 use socket2::Protocol;
@@ -28,11 +26,11 @@ fn created_names_the_connection_on_the_client() -> Result<()> {
         let connection = Connection::open(&topology, family)?;
         let event = client.expect(EventKind::Created, |_| true)?;
         let subflow = event.subflow().context("created has a subflow")?;
-        assert!(!event.server_side());
+        assert!(!event.server_side);
         assert_eq!(subflow.local(), connection.client_address()?);
         assert_eq!(subflow.remote(), connection.server_address()?);
         assert!(subflow.initial && subflow.active);
-        assert_eq!(client.connection(event.token())?.token, event.token());
+        assert_eq!(client.connection(event.token)?.token, event.token);
     }
     Ok(())
 }
@@ -45,7 +43,7 @@ fn created_names_the_connection_on_the_server() -> Result<()> {
         let connection = Connection::establish(&topology, family)?;
         let event = server.expect(EventKind::Created, |_| true)?;
         let subflow = event.subflow().context("created has a subflow")?;
-        assert!(event.server_side());
+        assert!(event.server_side);
         assert_eq!(subflow.local(), connection.server_address()?);
         assert_eq!(subflow.remote(), connection.client_address()?);
         assert!(subflow.initial && !subflow.active);
@@ -72,29 +70,26 @@ fn created_tells_whose_socket_it_is() -> Result<()> {
             Ok(socket)
         })?;
         let event = client.expect(EventKind::Created, |_| true)?;
-        let Event::Created { owner, .. } = event else {
-            anyhow::bail!("{event:?}");
-        };
+        let owner = event.start().context("created tells of the start")?.owner;
         let ifindex = name_to_index(&socket, Path::First.interface())?;
-        let ours = Owner {
-            uid: Some(USER),
-            mark: Some(MARK),
-            ifindex: Some(IfIndex(ifindex)),
-            cookie: Some(socket_cookie(&socket)?),
-            cgroup: Some(group.number()?),
-        };
+        let mut ours = Owner::default();
+        ours.uid = Some(USER);
+        ours.mark = Some(MARK);
+        ours.ifindex = Some(IfIndex(ifindex));
+        ours.cookie = Some(socket_cookie(&socket)?);
+        ours.cgroup = Some(group.number()?);
         drop(group);
         assert_eq!(owner, ours);
-        assert_eq!(client.connection(event.token())?.owner, ours);
+        assert_eq!(client.connection(event.token)?.owner, ours);
         let (accepted, _) = listener.accept()?;
-        let Event::Created { owner, .. } = server.expect(EventKind::Created, |_| true)? else {
-            anyhow::bail!("created is created");
-        };
-        let theirs = Owner {
-            uid: Some(0),
-            cookie: Some(socket_cookie(&accepted)?),
-            cgroup: Some(fs::metadata(ControlGroup::ROOT)?.ino()),
-            ..Owner::default()
+        let event = server.expect(EventKind::Created, |_| true)?;
+        let owner = event.start().context("created tells of the start")?.owner;
+        let theirs = {
+            let mut owner = Owner::default();
+            owner.uid = Some(0);
+            owner.cookie = Some(socket_cookie(&accepted)?);
+            owner.cgroup = Some(fs::metadata(ControlGroup::ROOT)?.ino());
+            owner
         };
         assert_eq!(owner, theirs);
     }
@@ -150,7 +145,7 @@ fn a_changed_priority_is_told_to_the_peer() -> Result<()> {
             let known = client.connection(token)?;
             let known = known.subflow(ours.id).context("the subflow is gone")?;
             assert_eq!((known.backup, known.backup_peer), (backup, false));
-            let known = server.connection(event.token())?;
+            let known = server.connection(event.token)?;
             let known = known.subflow(theirs.id).context("the subflow is gone")?;
             assert_eq!(known.backup_peer, backup);
         }
@@ -167,8 +162,8 @@ fn estab_follows_created_on_both_hosts() -> Result<()> {
     for family in Family::BOTH {
         let _connection = Connection::establish(&topology, family)?;
         for host in [&mut client, &mut server] {
-            let token = host.expect(EventKind::Established, |_| true)?.token();
-            let ours = host.seen().iter().filter(|event| event.token() == token);
+            let token = host.expect(EventKind::Established, |_| true)?.token;
+            let ours = host.seen().iter().filter(|event| event.token == token);
             let kinds: Vec<_> = ours.map(Event::kind).collect();
             assert_eq!(kinds, [EventKind::Created, EventKind::Established]);
         }
@@ -187,7 +182,7 @@ fn estab_waits_for_the_first_data_on_the_client() -> Result<()> {
         .seen()
         .iter()
         .filter(|event| event.kind() == EventKind::Established);
-    assert_eq!(early.map(Event::token).collect::<Vec<_>>(), [second]);
+    assert_eq!(early.map(|event| event.token).collect::<Vec<_>>(), [second]);
     silent.exchange(1)?;
     client.established(first)
 }
@@ -203,7 +198,7 @@ fn closed_comes_last_on_both_hosts() -> Result<()> {
         drop(connection);
         for (host, token) in [&mut client, &mut server].into_iter().zip(tokens) {
             let event = host.expect(EventKind::Closed, |_| true)?;
-            assert_eq!(event.token(), token);
+            assert_eq!(event.token, token);
         }
     }
     Ok(())
@@ -216,7 +211,7 @@ fn closed_follows_a_fastclose_of_the_peer() -> Result<()> {
     for family in Family::BOTH {
         let (connection, token) = connect(&topology, family, &mut server)?;
         let _server = connection.abort()?;
-        server.expect(EventKind::Closed, |event| event.token() == token)?;
+        server.expect(EventKind::Closed, |event| event.token == token)?;
     }
     Ok(())
 }
@@ -227,7 +222,7 @@ fn closed_follows_a_disconnect() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     rustix::net::connect_unspec(&connection.client)?;
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     // The socket is as new: it can be used for another connection.
     let address = connection.server_address()?;
     topology
@@ -236,7 +231,7 @@ fn closed_follows_a_disconnect() -> Result<()> {
     let again = client.created()?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == again)
+        .expect(EventKind::Closed, |event| event.token == again)
         .map(drop)
 }
 
@@ -261,7 +256,7 @@ fn every_connection_created_is_closed() -> Result<()> {
         }
         let tokens = |kind| {
             let of_kind = host.seen().iter().filter(move |event| event.kind() == kind);
-            let mut tokens: Vec<_> = of_kind.map(Event::token).collect();
+            let mut tokens: Vec<_> = of_kind.map(|event| event.token).collect();
             tokens.sort();
             tokens
         };
@@ -289,7 +284,10 @@ fn a_fallback_to_tcp_is_never_established() -> Result<()> {
         .seen()
         .iter()
         .filter(|event| event.kind() == EventKind::Established);
-    assert_eq!(established.map(Event::token).collect::<Vec<_>>(), [token]);
+    assert_eq!(
+        established.map(|event| event.token).collect::<Vec<_>>(),
+        [token]
+    );
     Ok(())
 }
 
@@ -304,10 +302,8 @@ fn the_flag_of_a_peer_that_denies_joins_to_its_address_is_told() -> Result<()> {
             .set_sysctl("mptcp/allow_join_initial_addr_port", allow)?;
         let _connection = Connection::establish(&topology, Family::V4)?;
         let event = client.expect(EventKind::Established, |_| true)?;
-        let Event::Established { deny_join_id0, .. } = event else {
-            unreachable!("expected estab")
-        };
-        assert_eq!(deny_join_id0, deny);
+        let start = event.start().context("estab tells of the start")?;
+        assert_eq!(start.deny_join_id0, deny);
     }
     Ok(())
 }
@@ -323,7 +319,7 @@ fn sub_estab_comes_on_both_hosts() -> Result<()> {
         let ours = client.joined(created.id)?;
         let event = server.expect(EventKind::SubflowEstablished, |_| true)?;
         let theirs = event.subflow().context("sub_estab has a subflow")?;
-        assert!(event.server_side());
+        assert!(event.server_side);
         assert!(ours.active && !ours.initial);
         assert!(!theirs.active && !theirs.initial);
         assert_eq!(ours.local_address, Path::Second.client(family));
@@ -385,7 +381,7 @@ fn timeout_tells_the_doubled_rto() -> Result<()> {
         connection.client.write_all(b"lost")?;
         let mut last = calm;
         for count in 1..=4 {
-            let is_it = |event: &Event| event.token() == token;
+            let is_it = |event: &Event| event.token == token;
             let event = client.expect(EventKind::Timeout, is_it)?;
             let subflow = event.subflow().context("timeout has a subflow")?;
             assert_eq!(subflow.id, id);
@@ -433,7 +429,7 @@ fn timeout_tells_that_this_host_cannot_send() -> Result<()> {
             connection.client.write_all(b"stays")?;
             let mut last = 0;
             for count in 1..=4 {
-                let is_it = |event: &Event| event.token() == token;
+                let is_it = |event: &Event| event.token == token;
                 let event = client.expect(EventKind::Timeout, is_it)?;
                 let subflow = event.subflow().context("timeout has a subflow")?;
                 assert_eq!(subflow.unacked, Some(0), "nothing is in flight");
@@ -462,7 +458,7 @@ fn timeout_tells_that_the_queue_of_this_host_is_full() -> Result<()> {
         .tc("qdisc replace dev eth0 root pfifo limit 0\n")?;
     connection.client.write_all(b"stays")?;
     for _ in 0..4 {
-        client.expect(EventKind::Timeout, |event| event.token() == token)?;
+        client.expect(EventKind::Timeout, |event| event.token == token)?;
     }
     Ok(())
 }
@@ -479,7 +475,7 @@ fn timeout_tells_a_closed_window_from_a_dead_path() -> Result<()> {
             .set_write_timeout(Some(Duration::from_secs(5)))?;
         // Until nothing fits any more.
         while connection.client.write(&[7; 10_000]).is_ok() {}
-        let is_it = |event: &Event| event.token() == token;
+        let is_it = |event: &Event| event.token == token;
         let rto = |event: Event| {
             let subflow = event.subflow().context("timeout has a subflow")?;
             subflow.rto.context("timeout without rto")
@@ -535,7 +531,7 @@ fn a_listener_gets_only_the_events_it_registered_for() -> Result<()> {
         drop(connection);
         all.expect(EventKind::Closed, |_| true)?;
         let event = one.next(Duration::from_secs(1))?;
-        assert_eq!((event.kind(), event.token()), (kind, token));
+        assert_eq!((event.kind(), event.token), (kind, token));
         // Its only one: all that was to come had come before the last of all events.
         ensure!(
             one.next(Duration::ZERO).is_err(),
@@ -556,12 +552,12 @@ fn each_event_of_a_life_comes_once() -> Result<()> {
         let joined = join(&mut client, &connection, token)?.id;
         client.destroy(token, joined)?;
         drop(connection);
-        client.expect(EventKind::Closed, |event| event.token() == token)?;
+        client.expect(EventKind::Closed, |event| event.token == token)?;
         // What would come late has come before another connection is over.
         let (other, later) = connect(&topology, family, &mut client)?;
         drop(other);
-        client.expect(EventKind::Closed, |event| event.token() == later)?;
-        let ours = client.seen().iter().filter(|event| event.token() == token);
+        client.expect(EventKind::Closed, |event| event.token == later)?;
+        let ours = client.seen().iter().filter(|event| event.token == token);
         let seen: Vec<_> = ours
             .map(|event| (event.kind(), event.subflow().map(|subflow| subflow.id)))
             .collect();

@@ -19,10 +19,9 @@ use neli::socket::NlSocket;
 use neli::utils::Groups;
 use rustix::io::Errno;
 use rustix::system::finit_module;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::message::Subflow;
-use smapp::uapi::cmd;
-use smapp::{Backend, Client, Error, Token};
+use smapp::wire::operation_word;
+use smapp::wire::uapi::cmd;
+use smapp::{Client, Error, Kernel, Subflow, SubflowCreate, SubflowDestroy, Token};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::{listen, socket};
 use smapp_tests::{
@@ -154,7 +153,7 @@ fn commands_that_ask_fail_with_an_errno() -> Result<()> {
     let token = scene.token;
     scene.each("conn-get", |s| s.client.connection(token), |_, _| Ok(()))?;
     scene.each("conn-get, all", |s| s.client.connections(), |_, _| Ok(()))?;
-    scene.each("stats-get", |s| s.client.stats(), |_, _| Ok(()))
+    scene.each("stats-get", |s| s.client.statistics(), |_, _| Ok(()))
 }
 
 #[test]
@@ -225,7 +224,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
     let topology = Topology::new()?;
     let mut scene = Scene::new(&topology)?;
     let (token, second) = (scene.token, scene.second.local_address);
-    let address = smapp::message::Address {
+    let address = smapp::Address {
         id: scene.second.local_id,
         address: second,
         port: None,
@@ -234,7 +233,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
     let third = "10.0.2.77".parse()?;
     topology.client.ip("address add 10.0.2.77/24 dev eth1\n")?;
     let mut number = None;
-    let withdraw = |s: &mut Scene<'_>, made: Option<smapp::message::Address>| {
+    let withdraw = |s: &mut Scene<'_>, made: Option<smapp::Address>| {
         sleep(Duration::from_millis(100));
         // Whether it was announced is not known if the answer is lost.
         let made = match made {
@@ -255,7 +254,7 @@ fn an_announcement_is_made_or_refused() -> Result<()> {
         |s| s.client.announce(token, third, None),
         withdraw,
     )?;
-    let third = smapp::message::Address {
+    let third = smapp::Address {
         id: number.context("nothing was announced")?,
         address: third,
         ..address
@@ -286,7 +285,7 @@ fn the_module_loads_or_leaves_nothing() -> Result<()> {
         match loaded {
             Ok(()) => {
                 ensure!(module::is_loaded() && known, "loaded, but: {available}");
-                topology.client.enter(Client::connect)?.stats()?;
+                topology.client.enter(Client::connect)?.statistics()?;
                 remove()?;
             }
             Err(error) => {
@@ -355,7 +354,7 @@ fn empty(host: &Netns) -> Result<()> {
 #[test]
 fn a_connection_lives_or_fails_whatever_its_threads_lack() -> Result<()> {
     let host = Netns::loopback("short")?;
-    host.set_sysctl("mptcp/path_manager", "smapp")?;
+    host.manage_by_smapp()?;
     host.set_sysctl("mptcp/close_timeout", "1")?;
     let shortage = Shortage::of_everything()?;
     for abort in [false, true] {
@@ -448,7 +447,11 @@ fn a_local_address_comes_and_goes_or_the_loss_is_told() -> Result<()> {
         }
     }
     for event in [cmd::NEW_LOCAL_ADDR, cmd::DEL_LOCAL_ADDR] {
-        let lost = manager.client().stats()?.operation(event).failed;
+        let lost = manager
+            .client()
+            .statistics()?
+            .operation(&operation_word(event))
+            .failed;
         ensure!(lost > 0, "no event {event} was lost");
     }
     Ok(())
@@ -464,9 +467,9 @@ fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
     let mut client = topology.client.enter(Client::connect)?;
     let mut stats = PathManager::with_events(&topology.client, smapp::EventSet::default())?;
     let lost = |stats: &mut PathManager<'_>| -> Result<u64> {
-        let stats = stats.client().stats()?;
+        let stats = stats.client().statistics()?;
         Ok((cmd::CREATED..=cmd::MAX)
-            .map(|event| stats.operation(event).failed)
+            .map(|event| stats.operation(&operation_word(event)).failed)
             .sum())
     };
     let before = lost(&mut stats)?;
@@ -482,7 +485,7 @@ fn events_that_softirqs_cannot_send_are_made_good() -> Result<()> {
             let token = known.first().context("not known")?.token;
             let wanted = SubflowCreate::to(connection.server_address()?);
             let second = Path::Second.client(Family::V4);
-            let subflow = client.subflow_create(token, &wanted.from(second))?;
+            let subflow = client.subflow_create(token, &wanted.local_address(second))?;
             sleep(Duration::from_millis(100));
             client.subflow_set_backup(token, subflow.id, true)?;
             client.announce(token, second, None)?;

@@ -147,9 +147,7 @@ fn a_path_that_was_dead_comes_back() -> Result<()> {
     let closed = client.expect_subflow_within(LONG, EventKind::SubflowClosed, first)?;
     assert_eq!(closed.errno, Some(Errno::ETIMEDOUT));
     // At least one attempt fails as well, before the path is there again.
-    client.expect_within(LONG, EventKind::SubflowClosed, |event| {
-        event.token() == token
-    })?;
+    client.expect_within(LONG, EventKind::SubflowClosed, |event| event.token == token)?;
     topology.repair_path(Path::First, Fault::Blackhole)?;
     joined_on(&mut client, token, Path::First, LONG)?;
     connection.exchange(1000)
@@ -195,7 +193,7 @@ fn a_closed_connection_is_left_alone() -> Result<()> {
     let token = client.created()?;
     client.wait_for_subflows(token, 2)?;
     connection.abort()?;
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     wait_for("an empty list", DEADLINE, || {
         ensure!(client.connections()?.is_empty(), "a connection is left");
         Ok(())

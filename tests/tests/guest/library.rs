@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use smapp::{AsyncEvents, Backend, Client, Engine, Event, EventKind, EventSet, Input, SubflowId};
+use smapp::{AsyncEvents, Client, Engine, Event, EventKind, EventSet, Input, Kernel, SubflowId};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, DEADLINE, Family, Path, PathManager, Shape, Topology, topology};
 use socket2::Protocol;
@@ -14,10 +14,10 @@ use socket2::Protocol;
 use super::{LONG, connect, over_second_path};
 
 #[allow(dead_code)] // its main
-#[path = "../../../userspace/examples/own_connection.rs"]
+#[path = "../../../userspace/smapp/examples/own_connection.rs"]
 mod own_connection;
 #[allow(dead_code)]
-#[path = "../../../userspace/examples/second_subflow.rs"]
+#[path = "../../../userspace/smapp/examples/second_subflow.rs"]
 mod second_subflow;
 
 #[test]
@@ -33,7 +33,7 @@ fn a_controller_of_forty_lines_opens_a_subflow() -> Result<()> {
         let (_connection, token) = connect(&topology, family, &mut client)?;
         let opened = |engine: &Engine<_, _>| {
             let mut connections = engine.connections();
-            let found = connections.find(|c: &&smapp::message::Connection| c.token == token);
+            let found = connections.find(|c: &&smapp::Connection| c.token == token);
             found.is_some_and(|c| c.subflows.len() == 2)
         };
         while !opened(&engine) {
@@ -56,7 +56,7 @@ fn an_application_opens_a_second_subflow_on_its_own_decision() -> Result<()> {
             ..Shape::default()
         };
         let topology = Topology::with_shapes([slow; 2])?;
-        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        topology.client.manage_by_smapp()?;
         let mut client = PathManager::of(&topology.client)?;
         let listener = listen(&topology.server, topology::server(family), Protocol::MPTCP)?;
         let server = listener.local_addr()?;
@@ -112,7 +112,7 @@ fn an_async_program_hears_events_and_gives_commands() -> Result<()> {
                 let nothing = tokio::time::timeout(quiet, events.next()).await;
                 ensure!(nothing.is_err(), "{nothing:?}");
                 let connection = Connection::establish(&topology, family)?;
-                let token = expect(&mut events, EventKind::Established).await?.token();
+                let token = expect(&mut events, EventKind::Established).await?.token;
                 let create = over_second_path(&connection)?;
                 let id: SubflowId = events.client().subflow_create(token, &create)?.id;
                 let joined = expect(&mut events, EventKind::SubflowEstablished).await?;

@@ -2,15 +2,14 @@
 //! The policy `limit` (section 3 of the paper) as a process on the server.
 
 use anyhow::{Result, ensure};
-use smapp::command::SubflowCreate;
-use smapp::{Errno, EventKind, EventSet, Token};
+use smapp::{Errno, EventKind, EventSet, SubflowCreate, Token};
 use smapp_tests::{Connection, Family, Path, PathManager, Topology};
 
 use super::{connect, policy};
 
 /// A subflow from the client's address on a path to the server.
 fn from(connection: &Connection, family: Family, path: Path) -> Result<SubflowCreate> {
-    Ok(SubflowCreate::to(connection.server_address()?).from(path.client(family)))
+    Ok(SubflowCreate::to(connection.server_address()?).local_address(path.client(family)))
 }
 
 /// Open a subflow, which the server must close.

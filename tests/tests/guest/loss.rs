@@ -9,9 +9,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use smapp::message::Subflow;
-use smapp::uapi::cmd;
-use smapp::{Backend, Client, Context, Controller, Engine, EventKind, EventSet, Token};
+use smapp::wire::operation_word;
+use smapp::wire::uapi::cmd;
+use smapp::{Client, Context, Engine, EventKind, EventSet, Kernel, Policy, Subflow, Token};
 use smapp_tests::{
     Family, Fault, Netns, Path, PathManager, Shortage, SmallQueues, Topology, facts,
 };
@@ -21,7 +21,7 @@ use super::{connect, flood, initial, join, join_fully, over_second_path};
 /// Counts the connections that it learned of from a listing.
 struct Listener(Arc<AtomicUsize>);
 
-impl Controller for Listener {
+impl Policy for Listener {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }
@@ -58,7 +58,7 @@ fn after_a_loss_the_table_equals_the_kernels() -> Result<()> {
     flood(&mut fast, &known.0, known.1)?;
     topology.repair_path(Path::Second, Fault::Blackhole)?;
     drop(gone);
-    fast.expect(EventKind::Closed, |event| event.token() == over)?;
+    fast.expect(EventKind::Closed, |event| event.token == over)?;
     let mut kept = Vec::new();
     for family in [Family::V4, Family::V6, Family::V4, Family::V6] {
         let (connection, token) = connect(&topology, family, &mut fast)?;
@@ -90,7 +90,7 @@ struct Substitutes {
     subflows: Arc<AtomicUsize>,
 }
 
-impl Controller for Substitutes {
+impl Policy for Substitutes {
     fn events(&self) -> EventSet {
         EventSet::ALL
     }
@@ -118,13 +118,22 @@ fn beside_a_controller<T>(
     let mut engine = Engine::new(client, substitutes);
     host.enter(|| engine.attach())?;
     let mut observer = PathManager::with_events(host, EventSet::default())?;
-    let before = observer.client().stats()?.operation(event).failed;
+    let before = observer
+        .client()
+        .statistics()?
+        .operation(&operation_word(event))
+        .failed;
     let done = act()?;
     tell.write_all(b"!")?;
     engine.serve()?;
     let kernel = observer.connections()?;
     assert_eq!(facts(engine.connections()), facts(kernel.iter()));
-    let lost = observer.client().stats()?.operation(event).failed - before;
+    let lost = observer
+        .client()
+        .statistics()?
+        .operation(&operation_word(event))
+        .failed
+        - before;
     Ok((done, lost, subflows.load(Relaxed)))
 }
 
@@ -229,14 +238,14 @@ fn an_add_addr_for_which_there_is_no_memory_comes_again() -> Result<()> {
     let shortage = Shortage::new()?;
     for number in ALLOCATIONS {
         let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
-        let before = server.client().stats()?.operation(cmd::ADD_ADDR);
+        let before = server.client().statistics()?.operation("add_addr");
         let (announced, failed) = shortage.of_all(number, || -> Result<()> {
             client.client().announce(token, second, None)?;
             sleep(Duration::from_millis(100));
             Ok(())
         })?;
         announced?;
-        let after = server.client().stats()?.operation(cmd::ADD_ADDR);
+        let after = server.client().statistics()?.operation("add_addr");
         if after.failed > before.failed {
             // The peer was not told that it arrived, and says it again.
             let told = server

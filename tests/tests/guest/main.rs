@@ -25,6 +25,7 @@ mod module;
 mod namespaces;
 mod nat;
 mod ndiffports;
+mod network;
 mod refresh;
 mod refusals;
 mod security;
@@ -41,9 +42,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use smapp::command::SubflowCreate;
-use smapp::message::Subflow;
-use smapp::{Event, EventKind, SubflowId, Token};
+use smapp::{Event, EventKind, Subflow, SubflowCreate, SubflowId, Token};
 use smapp_tests::{
     Connection, DEADLINE, Family, Netns, Path, PathManager, Process, Topology, wait_for,
 };
@@ -83,7 +82,7 @@ fn joined_on(
     deadline: Duration,
 ) -> Result<Subflow> {
     let is_it = |event: &Event| {
-        event.token() == token
+        event.token == token
             && event
                 .subflow()
                 .is_some_and(|s| is_on(path, s.local_address))
@@ -112,7 +111,7 @@ fn over_second_path(connection: &Connection) -> Result<SubflowCreate> {
     } else {
         Family::V6
     };
-    Ok(SubflowCreate::to(remote).from(Path::Second.client(family)))
+    Ok(SubflowCreate::to(remote).local_address(Path::Second.client(family)))
 }
 
 /// The number of the initial subflow.

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use smapp::Errno;
-use smapp::netlink::Request;
-use smapp::uapi::{address, cmd, connection, subflow};
+use smapp::wire::Request;
+use smapp::wire::uapi::{address, cmd, connection, subflow};
 use smapp_tests::{Family, PathManager, Topology};
 
 use super::connect;

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::io::Errno;
-use smapp::command::SubflowCreate;
-use smapp::{Backend, EventKind, EventSet};
+use smapp::{EventKind, EventSet, Kernel, SubflowCreate};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::listen;
 use smapp_tests::{
@@ -62,7 +61,7 @@ fn a_parameter_limits_the_subflows_from_one_address() -> Result<()> {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         let from = |path: Path| -> Result<SubflowCreate> {
             let remote = connection.server_address()?;
-            Ok(SubflowCreate::to(remote).from(path.client(family)))
+            Ok(SubflowCreate::to(remote).local_address(path.client(family)))
         };
         let wanted = [from(Path::First)?, from(Path::Second)?, from(Path::Second)?];
         for subflow in wanted {
@@ -178,7 +177,7 @@ fn rmmod_refuses_while_a_connection_is_open() -> Result<()> {
     join(&mut client, &connection, token)?;
     connection.exchange(1000)?;
     drop(connection);
-    client.expect(EventKind::Closed, |event| event.token() == token)?;
+    client.expect(EventKind::Closed, |event| event.token == token)?;
     remove()?;
     assert!(!module::is_loaded());
     Ok(())
@@ -190,7 +189,7 @@ fn rmmod_refuses_while_a_socket_listens() -> Result<()> {
     let topology = Topology::new()?;
     remove()?;
     module::insert()?;
-    topology.server.set_sysctl("mptcp/path_manager", "smapp")?;
+    topology.server.manage_by_smapp()?;
     let listener = listen(
         &topology.server,
         topology::server(Family::V4),
@@ -241,7 +240,7 @@ fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
     let topology = Topology::new()?;
     for _ in 0..3 {
         remove()?;
-        let unknown = topology.client.set_sysctl("mptcp/path_manager", "smapp");
+        let unknown = topology.client.manage_by_smapp();
         let available = topology.client.sysctl("mptcp/available_path_managers")?;
         ensure!(
             !available.contains("smapp"),
@@ -253,7 +252,7 @@ fn the_module_works_after_rmmod_and_insmod() -> Result<()> {
             available.split(' ').any(|name| name == "smapp"),
             "with the module: {available}"
         );
-        topology.client.set_sysctl("mptcp/path_manager", "smapp")?;
+        topology.client.manage_by_smapp()?;
         let mut client = PathManager::of(&topology.client)?;
         let (connection, token) = connect(&topology, Family::V6, &mut client)?;
         join(&mut client, &connection, token)?;

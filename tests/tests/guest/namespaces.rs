@@ -3,8 +3,7 @@
 
 use anyhow::{Result, ensure};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
-use smapp::message::Address;
-use smapp::{AddressId, Backend, Client, Errno, Error, EventKind, EventSet};
+use smapp::{Address, AddressId, Client, Errno, Error, EventKind, EventSet, Kernel};
 use smapp_tests::{Capture, Connection, DEADLINE, Family, Path, PathManager, Topology, wait_for};
 
 use super::{connect, join, over_second_path};
@@ -19,10 +18,10 @@ fn events_stay_in_their_namespace() -> Result<()> {
     let (connection, foreign) = connect(&theirs, Family::V4, &mut there)?;
     join(&mut there, &connection, foreign)?;
     drop(connection);
-    there.expect(EventKind::Closed, |event| event.token() == foreign)?;
+    there.expect(EventKind::Closed, |event| event.token == foreign)?;
     let (_connection, token) = connect(&ours, Family::V4, &mut here)?;
     ensure!(
-        here.seen().iter().all(|event| event.token() == token),
+        here.seen().iter().all(|event| event.token == token),
         "{:#?}",
         here.seen()
     );
@@ -65,7 +64,7 @@ fn connections_stay_in_their_namespace() -> Result<()> {
 fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
     let topology = Topology::new()?;
     let client = &topology.client;
-    client.set_sysctl("mptcp/path_manager", "kernel")?;
+    client.manage_by_kernel()?;
     let second = Path::Second.client(Family::V4);
     client.ip(&format!(
         "mptcp limits set subflows 2\n\
@@ -85,10 +84,10 @@ fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
     drop(managed_by_kernel);
     server.expect(EventKind::Closed, |_| true)?;
     // The first thing that smapp hears of is a connection of its own.
-    client.set_sysctl("mptcp/path_manager", "smapp")?;
+    client.manage_by_smapp()?;
     let (_connection, token) = connect(&topology, Family::V4, &mut smapp)?;
     assert!(
-        smapp.seen().iter().all(|event| event.token() == token),
+        smapp.seen().iter().all(|event| event.token == token),
         "{:#?}",
         smapp.seen()
     );
@@ -101,11 +100,11 @@ fn the_path_manager_of_a_connection_does_not_change() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
-    topology.client.set_sysctl("mptcp/path_manager", "kernel")?;
+    topology.client.manage_by_kernel()?;
     join(&mut client, &connection, token)?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == token)
+        .expect(EventKind::Closed, |event| event.token == token)
         .map(drop)
 }
 
@@ -148,7 +147,7 @@ fn without_privilege_nothing_can_be_seen_or_done() -> Result<()> {
                     )
                     .err(),
             ),
-            ("stats", client.stats().err()),
+            ("stats", client.statistics().err()),
             (
                 "destroy",
                 client.subflow_destroy(token, &initial.into()).err(),
@@ -179,7 +178,7 @@ fn a_namespace_can_go_with_open_connections_and_listeners() -> Result<()> {
     connection.exchange(1000)?;
     drop(connection);
     client
-        .expect(EventKind::Closed, |event| event.token() == token)
+        .expect(EventKind::Closed, |event| event.token == token)
         .map(drop)
 }
 

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::message::Subflow;
+use smapp::Subflow;
 use smapp_tests::{Family, PathManager, Topology, wait_for};
 
 use super::{LONG, connect, policy};

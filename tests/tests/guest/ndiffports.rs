@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use smapp::EventKind;
-use smapp::command::SubflowDestroy;
+use smapp::{EventKind, SubflowDestroy};
 use smapp_tests::{Family, PathManager, Topology};
 
 use super::{LONG, connect, policy};
@@ -18,7 +17,7 @@ fn a_connection_gets_several_subflows_on_one_pair_of_addresses() -> Result<()> {
     for family in Family::BOTH {
         let (mut connection, token) = connect(&topology, family, &mut client)?;
         let subflows = client.wait_for_subflows(token, 4)?.subflows;
-        let pair = |s: &smapp::message::Subflow| (s.local_address, s.remote());
+        let pair = |s: &smapp::Subflow| (s.local_address, s.remote());
         assert!(subflows.iter().all(|s| pair(s) == pair(&subflows[0])));
         let ports: BTreeSet<_> = subflows.iter().map(|s| s.local_port).collect();
         assert_eq!(ports.len(), 4);

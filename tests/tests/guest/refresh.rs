@@ -51,7 +51,7 @@ fn slow_paths() -> Result<Topology> {
     };
     let topology = Topology::with_shapes([shape; 2])?;
     for host in [&topology.client, &topology.server] {
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     Ok(topology)
 }
@@ -61,14 +61,14 @@ fn the_slowest_is_replaced_from_another_port() -> Result<()> {
     for family in Family::BOTH {
         let topology = slow_paths()?;
         let mut client = PathManager::of(&topology.client)?;
-        let options = "refresh --subflows 3 --interval 1s --tolerance 0";
+        let options = "refresh --subflows 3 --interval 1s --tolerance 0.001";
         let _refresh = policy(&topology.client, options)?;
         let (connection, token) = connect(&topology, family, &mut client)?;
         connection.be_patient(LONG)?;
         client.wait_for_subflows(token, 3)?;
         while_busy(&connection, || {
             for _ in 0..3 {
-                let about = |event: &Event| event.token() == token;
+                let about = |event: &Event| event.token == token;
                 let closed = client.expect_within(LONG, EventKind::SubflowClosed, about)?;
                 let joined = client.expect_within(LONG, EventKind::SubflowEstablished, about)?;
                 let closed = closed.subflow().context("sub_closed has a subflow")?;

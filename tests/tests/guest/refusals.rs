@@ -5,8 +5,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::{Backend, Errno, Error, EventSet, SubflowId, Token};
+use smapp::{Errno, Error, EventSet, Kernel, SubflowCreate, SubflowDestroy, SubflowId, Token};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology};
 use socket2::Protocol;
@@ -58,7 +57,7 @@ fn a_closed_connection_is_unknown() -> Result<()> {
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let wanted = over_second_path(&connection)?;
     drop(connection);
-    client.expect(smapp::EventKind::Closed, |event| event.token() == token)?;
+    client.expect(smapp::EventKind::Closed, |event| event.token == token)?;
     let result = client.create(token, wanted);
     assert_refused(result, Errno::ESRCH, "token");
     Ok(())
@@ -87,7 +86,7 @@ fn addresses_of_two_families_are_refused() -> Result<()> {
     let mut client = PathManager::of(&topology.client)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     let wanted = SubflowCreate::to(connection.server_address()?);
-    let result = client.create(token, wanted.from(Path::Second.client(Family::V6)));
+    let result = client.create(token, wanted.local_address(Path::Second.client(Family::V6)));
     assert_refused(result, EAFNOSUPPORT, "local-address");
     // An IPv4 socket cannot have a subflow over IPv6 either.
     let result = client.create(token, SubflowCreate::to("[fd00:3::2]:80".parse()?));
@@ -107,7 +106,7 @@ fn an_address_of_another_host_is_refused() -> Result<()> {
         let remote = connection.server_address()?;
         let result = client.create(
             token,
-            SubflowCreate::to(remote).from(topology::server(family)),
+            SubflowCreate::to(remote).local_address(topology::server(family)),
         );
         assert_refused(result, Errno::EADDRNOTAVAIL, "local-address");
         assert_eq!(client.connection(token)?.extra_subflows, 0);
@@ -124,7 +123,7 @@ fn a_port_in_use_is_refused() -> Result<()> {
         let address = Path::Second.client(family);
         let busy = listen(&topology.client, address, Protocol::TCP)?;
         let port = busy.local_addr()?.port();
-        let result = client.create(token, over_second_path(&connection)?.from_port(port));
+        let result = client.create(token, over_second_path(&connection)?.local_port(port));
         assert_refused(result, EADDRINUSE, "local-port");
         assert_eq!(client.connection(token)?.extra_subflows, 0);
     }
@@ -156,7 +155,7 @@ fn the_256th_extra_subflow_is_refused() -> Result<()> {
     let result = client.create(token, over_second_path(&connection)?);
     assert_refused(result, Errno::ENOSPC, "as many subflows as it can have");
     // The largest answers that there can be.
-    let ids = |connection: &smapp::message::Connection| -> BTreeSet<SubflowId> {
+    let ids = |connection: &smapp::Connection| -> BTreeSet<SubflowId> {
         connection
             .subflows
             .iter()

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use smapp::{Backend, Errno, EventKind, Token};
+use smapp::{Errno, EventKind, Kernel, Token};
 use smapp_tests::{
     Capture, DEADLINE, Family, Fault, Netns, Path, PathManager, Process, Topology, topology,
     wait_for,
@@ -74,7 +74,7 @@ fn the_counters_of_the_host_are_for_its_root() -> Result<()> {
     assert_eq!(status, Some(1), "{said}");
     ensure!(said.contains("CAP_NET_ADMIN"), "{said}");
     // Root of the host has them in whichever network namespace.
-    PathManager::of(&topology.server)?.client().stats()?;
+    PathManager::of(&topology.server)?.client().statistics()?;
     Ok(())
 }
 
@@ -187,7 +187,7 @@ fn a_storm_of_resets_is_answered_slower_and_slower() -> Result<()> {
     for _ in 0..7 {
         let closed =
             client.expect_within(Duration::from_secs(100), EventKind::SubflowClosed, |e| {
-                e.token() == token
+                e.token == token
             })?;
         let errno = closed.subflow().and_then(|s| s.errno);
         assert_eq!(errno, Some(Errno::ECONNREFUSED));

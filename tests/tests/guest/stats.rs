@@ -2,8 +2,9 @@
 //! What the module counts.
 
 use anyhow::Result;
-use smapp::uapi::cmd;
-use smapp::{Backend, EventKind, SubflowId};
+use smapp::wire::operation_word;
+use smapp::wire::uapi::cmd;
+use smapp::{EventKind, Kernel, SubflowId};
 use smapp_tests::module::LoadAgain;
 use smapp_tests::{Family, PathManager, Topology};
 
@@ -37,7 +38,7 @@ fn the_counters_add_up_to_what_happened() -> Result<()> {
         host.expect(EventKind::Closed, |_| true)?;
     }
 
-    let stats = client.client().stats()?;
+    let stats = client.client().statistics()?;
     // A socket of the client, a listener, a socket of the server.
     assert_eq!(stats.attached, 3);
     assert!(stats.released <= stats.attached);
@@ -52,13 +53,13 @@ fn the_counters_add_up_to_what_happened() -> Result<()> {
         (cmd::STATS_GET, 0, 0),
     ];
     for (number, done, failed) in commands {
-        let counted = stats.operation(number);
+        let counted = stats.operation(&operation_word(number));
         assert_eq!((counted.done, counted.failed), (done, failed), "{stats:#?}");
     }
     let all = client.seen().iter().chain(server.seen());
     let seen: Vec<_> = all.map(smapp::Event::kind).collect();
     for (number, kind) in (cmd::CREATED..=cmd::MAX).zip(EventKind::ALL) {
-        let counted = stats.operation(number);
+        let counted = stats.operation(&operation_word(number));
         let told = seen.iter().filter(|&&seen| seen == kind).count() as u64;
         assert_eq!(
             (counted.done, counted.failed),
@@ -66,6 +67,6 @@ fn the_counters_add_up_to_what_happened() -> Result<()> {
             "{kind:?}: {stats:#?}"
         );
     }
-    assert_eq!(client.client().stats()?.operation(cmd::STATS_GET).done, 1);
+    assert_eq!(client.client().statistics()?.operation("stats_get").done, 1);
     Ok(())
 }

@@ -62,7 +62,7 @@ fn status_tells_what_is_there_and_what_is_not() -> Result<()> {
     assert_eq!(all_well["problems"], Value::Array(Vec::new()));
     let text = stdout(host, "status")?;
     ensure!(!text.contains("problem"), "{text}");
-    host.set_sysctl("mptcp/path_manager", "kernel")?;
+    host.manage_by_kernel()?;
     let output = smapp(host, "status")?;
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{text}");

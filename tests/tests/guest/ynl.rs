@@ -7,9 +7,9 @@ use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use smapp::message::Connection;
-use smapp::uapi::{GROUPS, cmd};
-use smapp::{AddressChange, Event, EventKind, Token};
+use smapp::wire::operation_word;
+use smapp::wire::uapi::{GROUPS, cmd};
+use smapp::{AddressChange, Connection, Event, EventKind, Token, What};
 use smapp_tests::ynl::{as_ours, without_noes};
 use smapp_tests::{Family, Fault, Path, PathManager, Topology, Ynl};
 
@@ -17,26 +17,17 @@ use super::{connect, join_fully};
 
 /// An event as the library decoded it, in the words of the protocol.
 fn told(event: &Event) -> Value {
-    let mut told = json!({ "token": event.token().0, "server_side": event.server_side() });
-    match event {
-        Event::Created {
-            deny_join_id0,
-            owner,
-            ..
-        }
-        | Event::Established {
-            deny_join_id0,
-            owner,
-            ..
-        } => {
-            told["deny_join_id0"] = json!(deny_join_id0);
-            let Value::Object(owner) = json!(owner) else {
-                unreachable!("a structure is an object");
-            };
-            told.as_object_mut().expect("made above").extend(owner);
-        }
-        Event::AddressAnnounced { address, .. } => told["address"] = json!(address),
-        Event::AddressesWithdrawn { remote_ids, .. } => told["remote_ids"] = json!(remote_ids),
+    let mut told = json!({ "token": event.token.0, "server_side": event.server_side });
+    if let Some(start) = event.start() {
+        told["deny_join_id0"] = json!(start.deny_join_id0);
+        let Value::Object(owner) = json!(start.owner) else {
+            unreachable!("a structure is an object");
+        };
+        told.as_object_mut().expect("made above").extend(owner);
+    }
+    match event.what {
+        What::AddressAnnounced(address) => told["address"] = json!(address),
+        What::AddressesWithdrawn(ids) => told["remote_ids"] = json!(ids),
         _ => {}
     }
     if let Some(subflow) = event.subflow() {
@@ -136,11 +127,11 @@ fn live(topology: &Topology, ynl: &Ynl, server: &mut PathManager) -> Result<()> 
     }
 
     let stats = as_ours(&ynl.run("stats-get", &json!({}))?);
-    let ours = client.client().stats()?;
+    let ours = client.client().statistics()?;
     assert_eq!(stats["attached"], ours.attached);
     for operation in stats["operation"].as_array().context("no operations")? {
         let number = operation["operation"].as_u64().context("no number")?;
-        let ours = ours.operation(number.try_into()?);
+        let ours = ours.operation(&operation_word(number.try_into()?));
         assert_eq!(operation["failed"], ours.failed, "{stats}");
     }
     drop(connection);

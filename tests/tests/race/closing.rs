@@ -8,8 +8,10 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::{Backend, Client, Errno, Error, EventKind, EventSet, Input, SubflowId, Token};
+use smapp::{
+    Client, Errno, Error, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy,
+    SubflowId, Token,
+};
 use smapp_tests::traffic::listen;
 use smapp_tests::{Attached, Connection, Family, Netns, Observer, Path, Topology, topology};
 use socket2::Protocol;
@@ -65,7 +67,7 @@ fn order(client: &mut Client, token: Token, random: &mut Random, tally: &mut Tal
                 let wanted = if known.server_side {
                     wanted
                 } else {
-                    wanted.from(second)
+                    wanted.local_address(second)
                 };
                 let created = client.subflow_create(token, &wanted);
                 made = count(tally, "create", created)?.map(|subflow| subflow.id);
@@ -114,7 +116,7 @@ fn command(host: &Netns, seed: u64, stop: &AtomicBool) -> Result<Tally> {
     while !stop.load(Relaxed) {
         let until = client.now() + Duration::from_millis(50);
         match client.wait(Some(until))? {
-            Input::Event(event) => order(&mut client, event.token(), &mut random, &mut tally)?,
+            Input::Event(event) => order(&mut client, event.token, &mut random, &mut tally)?,
             Input::Time | Input::Lost => {}
             other => bail!("{other:?}"),
         }

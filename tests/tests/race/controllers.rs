@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::scope;
 
 use anyhow::{Context, Result, ensure};
-use smapp::controller::fullmesh::{self, Fullmesh};
+use smapp::policy::fullmesh::{self, Fullmesh};
 use smapp_tests::traffic::listen;
 use smapp_tests::{
     Attached, Connection, Family, Observer, PathManager, Process, Topology, topology, wait_for,

@@ -18,13 +18,14 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::Result;
-use smapp::command::SubflowCreate;
+use smapp::SubflowCreate;
 use smapp_tests::{Connection, Family, Path};
 use socket2::SockRef;
 
 /// A subflow from the client's second address to where the initial one leads.
 fn over_second_path(connection: &Connection) -> Result<SubflowCreate> {
-    Ok(SubflowCreate::to(connection.server_address()?).from(Path::Second.client(Family::V4)))
+    Ok(SubflowCreate::to(connection.server_address()?)
+        .local_address(Path::Second.client(Family::V4)))
 }
 
 /// Close an end so that the peer gets an MP_FASTCLOSE.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
-use smapp::{Backend, Client, EventSet};
+use smapp::{Client, EventSet, Kernel};
 use smapp_tests::traffic::{allow_files, connect, listen};
 use smapp_tests::{Netns, module};
 use socket2::Protocol;
@@ -76,7 +76,7 @@ fn talk(host: &Netns, stop: &AtomicBool) -> Result<usize> {
             let mut client = Client::connect()?;
             client.listen(EventSet::ALL)?;
             client.connections()?;
-            client.stats()?;
+            client.statistics()?;
             let until = client.now() + Duration::from_millis(20);
             client.wait(Some(until)).map(drop)
         });
@@ -119,9 +119,9 @@ fn the_module_comes_and_goes_under_a_thousand_connections() -> Result<()> {
                 // In the end a few, of which none may be there at times.
                 let half = race.is_past(0.5, start);
                 window.store(if half { 2 } else { MANY / WORKERS }, Relaxed);
-                host.set_sysctl("mptcp/path_manager", "smapp")?;
+                host.manage_by_smapp()?;
                 random.nap(if half { 10_000 } else { 100_000 });
-                host.set_sysctl("mptcp/path_manager", "kernel")?;
+                host.manage_by_kernel()?;
                 loop {
                     match module::remove() {
                         Ok(()) => break,

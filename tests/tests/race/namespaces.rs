@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread::{scope, spawn};
 
 use anyhow::{Context, Result};
-use smapp::command::SubflowCreate;
+use smapp::SubflowCreate;
 use smapp_tests::traffic::{connect, listen};
 use smapp_tests::{Netns, PathManager, Process};
 use socket2::Protocol;
@@ -27,7 +27,7 @@ fn pair(number: u32) -> Result<[Netns; 2]> {
          address add 10.0.1.1/24 dev eth0\naddress add 10.0.2.1/24 dev eth1\n")?;
     for host in [&a, &b] {
         hurry(host)?;
-        host.set_sysctl("mptcp/path_manager", "smapp")?;
+        host.manage_by_smapp()?;
     }
     Ok([a, b])
 }

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::connect_unspec;
-use smapp::command::{SubflowCreate, SubflowDestroy};
-use smapp::{Backend, Client, EventKind, EventSet, Input};
+use smapp::{Client, EventKind, EventSet, Input, Kernel, SubflowCreate, SubflowDestroy};
 use smapp_tests::traffic::{listen, socket};
 use smapp_tests::{Attached, Family, Netns, Observer, Path, topology};
 use socket2::Protocol;
@@ -33,15 +32,16 @@ fn join(host: &Netns, stop: &AtomicBool) -> Result<u64> {
         let Some(first) = event.subflow() else {
             continue;
         };
-        let wanted = SubflowCreate::to(first.remote()).from(Path::Second.client(Family::V4));
+        let wanted =
+            SubflowCreate::to(first.remote()).local_address(Path::Second.client(Family::V4));
         for number in 0..4 {
             // The connection may be over by now.
-            let Ok(subflow) = client.subflow_create(event.token(), &wanted) else {
+            let Ok(subflow) = client.subflow_create(event.token, &wanted) else {
                 break;
             };
             created += 1;
             if number % 2 == 1 {
-                let _ = client.subflow_destroy(event.token(), &SubflowDestroy::id(subflow.id));
+                let _ = client.subflow_destroy(event.token, &SubflowDestroy::id(subflow.id));
             }
         }
     }

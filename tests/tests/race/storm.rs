@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::scope;
 
 use anyhow::{Context, Result, ensure};
-use smapp::command::SubflowDestroy;
-use smapp::{Backend, Client, Errno, Token};
+use smapp::{Client, Errno, Kernel, SubflowDestroy, Token};
 use smapp_tests::{Attached, Connection, Family, Netns, Observer, PathManager, Topology};
 
 use super::over_second_path;

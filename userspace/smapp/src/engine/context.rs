@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a policy can see and do.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::journal::Journal;
+use super::table::Table;
+use super::timers::Timers;
+use crate::kernel::{Error, Kernel};
+use crate::model::{
+    Address, Answer, Command, Connection, EventSet, LocalAddress, Subflow, SubflowCreate,
+    SubflowDestroy, SubflowId, Token,
+};
+
+/// A policy that sets a timer in the callback of it does not spin.
+const SHORTEST_DELAY: Duration = Duration::from_millis(1);
+
+/// What a policy can see and do. A policy that was given some connections sees and
+/// touches no others: a command about another is refused with [`Error::NotOurs`].
+pub struct Context<'a> {
+    pub(super) kernel: &'a mut dyn Kernel,
+    pub(super) table: &'a mut Table,
+    pub(super) timers: &'a mut Timers,
+    pub(super) journal: &'a mut Journal,
+    pub(super) addresses: &'a [LocalAddress],
+    /// The connections of the policy at hand; none: all are.
+    pub(super) scope: Option<&'a BTreeSet<Token>>,
+}
+
+impl<'a> Context<'a> {
+    /// The same for a policy whose business is only the connections in `scope`.
+    pub(crate) fn within<'b>(&'b mut self, scope: &'b BTreeSet<Token>) -> Context<'b> {
+        Context {
+            kernel: &mut *self.kernel,
+            table: &mut *self.table,
+            timers: &mut *self.timers,
+            journal: &mut *self.journal,
+            addresses: self.addresses,
+            scope: Some(scope),
+        }
+    }
+
+    /// What is written down about decisions.
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        self.journal
+    }
+
+    /// Registers for more events.
+    pub(crate) fn listen(&mut self, events: EventSet) -> Result<(), Error> {
+        self.kernel.listen(events)
+    }
+
+    fn is_ours(&self, token: Token) -> bool {
+        self.scope.is_none_or(|scope| scope.contains(&token))
+    }
+
+    fn check(&self, token: Token) -> Result<(), Error> {
+        match self.is_ours(token) {
+            true => Ok(()),
+            false => Err(Error::NotOurs(token)),
+        }
+    }
+
+    /// Time since some fixed moment.
+    pub fn now(&self) -> Duration {
+        self.kernel.now()
+    }
+
+    /// The word for what is at hand: that of an event, or `attached`, `timer`, `control`,
+    /// `reload`.
+    pub fn event(&self) -> &'static str {
+        self.journal.event()
+    }
+
+    /// A live connection.
+    pub fn connection(&self, token: Token) -> Option<&Connection> {
+        self.table.get(token).filter(|_| self.is_ours(token))
+    }
+
+    /// A live connection that this host opened and that can take more subflows.
+    pub fn client_connection(&self, token: Token) -> Option<&Connection> {
+        let connection = self.connection(token);
+        connection.filter(|c| !c.server_side && !c.fallback && !c.deny_join_id0)
+    }
+
+    /// All live connections of this policy.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.table.iter().filter(|c| self.is_ours(c.token))
+    }
+
+    /// Asks the kernel for a connection: with what TCP and Multipath TCP know
+    /// of it now. The table stays as it is, its changes are events.
+    pub fn query(&mut self, token: Token) -> Result<Connection, Error> {
+        self.check(token)?;
+        self.kernel.connection(token)
+    }
+
+    /// What the peer of a connection has announced and not withdrawn since the
+    /// engine attached. An announcement that was lost is not among them.
+    pub fn remote_addresses(&self, token: Token) -> impl Iterator<Item = &Address> {
+        let ours = self.is_ours(token).then_some(token).into_iter();
+        ours.flat_map(|token| self.table.remote_addresses(token))
+    }
+
+    /// The usable local addresses.
+    pub fn addresses(&self) -> &'a [LocalAddress] {
+        self.addresses
+    }
+
+    /// Opens a subflow; it is in the table when this returns. A connection may open 256
+    /// at once and one more each second; all of them together 1024 at once and 100 more
+    /// each second to addresses that peers announced and no subflow has reached. Beyond
+    /// that it is [`Error::Throttled`].
+    pub fn subflow_create(
+        &mut self,
+        token: Token,
+        subflow: &SubflowCreate,
+    ) -> Result<Subflow, Error> {
+        self.check(token)?;
+        self.table.allow(token, subflow, self.kernel.now())?;
+        let created = self.kernel.subflow_create(token, subflow)?;
+        self.table.add(token, created);
+        Ok(created)
+    }
+
+    /// Opens several subflows at once; those that were not refused are in the table
+    /// when this returns.
+    pub fn subflow_create_all(
+        &mut self,
+        token: Token,
+        subflows: &[SubflowCreate],
+    ) -> Vec<Result<Subflow, Error>> {
+        let now = self.kernel.now();
+        // What one of them may not reach is no reason to refuse the others.
+        let allow = |subflow: &SubflowCreate| {
+            self.check(token)?;
+            self.table.allow(token, subflow, now)
+        };
+        let mut answers: Vec<Result<(), Error>> = Vec::with_capacity(subflows.len());
+        answers.extend(subflows.iter().map(allow));
+        let allowed = subflows.iter().zip(&answers).filter(|(_, may)| may.is_ok());
+        let commands = allowed.map(|(subflow, _)| Command::SubflowCreate(token, *subflow));
+        let commands: Vec<_> = commands.collect();
+        let mut created = self.kernel.commands(&commands).into_iter();
+        let answer = |may: Result<(), Error>| {
+            may?;
+            match created.next() {
+                Some(Ok(Answer::Subflow(subflow))) => {
+                    self.table.add(token, subflow);
+                    Ok(subflow)
+                }
+                Some(Err(error)) => Err(error),
+                _ => Err(Error::NoAnswer("subflow-create")),
+            }
+        };
+        answers.into_iter().map(answer).collect()
+    }
+
+    /// Closes a subflow; it leaves the table with its event.
+    pub fn subflow_destroy(
+        &mut self,
+        token: Token,
+        subflow: impl Into<SubflowDestroy>,
+    ) -> Result<(), Error> {
+        self.check(token)?;
+        self.kernel.subflow_destroy(token, &subflow.into())
+    }
+
+    /// Asks the peer to use a subflow as backup only, or no longer so.
+    pub fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error> {
+        self.check(token)?;
+        self.kernel.subflow_set_backup(token, id, backup)
+    }
+
+    /// Announces a local address to the peer, with a port unless it is the one
+    /// of the initial subflow; tells the number that it got.
+    pub fn announce(
+        &mut self,
+        token: Token,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error> {
+        self.check(token)?;
+        self.kernel.announce(token, address, port)
+    }
+
+    /// Withdraws an address, as [`announce`](Self::announce) told it. Subflows stay.
+    pub fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error> {
+        self.check(token)?;
+        self.kernel.withdraw(token, address)
+    }
+
+    /// Has [`Policy::timer`](super::Policy::timer) called with `key` after `delay`, if the
+    /// connection still lives then, and at the soonest in a millisecond. A timer of the
+    /// connection with the same key is replaced.
+    pub fn timer(&mut self, token: Token, delay: Duration, key: u32) {
+        if self.is_ours(token) {
+            let due = self.kernel.now().saturating_add(delay.max(SHORTEST_DELAY));
+            self.timers.set(due, token, key);
+        }
+    }
+
+    /// Takes back a timer, if it is set.
+    pub fn cancel(&mut self, token: Token, key: u32) {
+        if self.is_ours(token) {
+            self.timers.cancel(token, key);
+        }
+    }
+
+    /// Takes back all timers of a connection: another policy takes charge of it.
+    pub fn cancel_all(&mut self, token: Token) {
+        if self.is_ours(token) {
+            self.timers.end(token);
+        }
+    }
+
+    /// Writes down why something is done or left, for the log and for
+    /// [`Engine::decisions`](super::Engine::decisions): the event at hand, then
+    /// a colon, then what follows from it.
+    pub fn explain(&mut self, token: Token, why: fmt::Arguments<'_>) {
+        if self.is_ours(token) {
+            self.journal.write(self.kernel.now(), token, why);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The seam to a kernel: what it tells, what it can be told, and what it can do at all.
+//!
+//! [`Kernel`] is what the engine runs on: the running kernel ([`Client`]) or a simulated
+//! one ([`Sim`](crate::sim::Sim)). The running one has more than one interface for path
+//! management; each is a folder here that turns its bytes into the values of the model.
+
+#[cfg(feature = "tokio")]
+mod async_events;
+mod capabilities;
+mod client;
+mod error;
+mod interface;
+mod kind;
+pub(crate) mod module;
+pub(crate) mod route;
+pub(crate) mod stock;
+pub(crate) mod tcp_info;
+
+use std::time::Duration;
+
+use crate::model::{
+    Address, AddressChange, Answer, Command, Connection, Event, EventSet, LocalAddress, Subflow,
+    SubflowCreate, SubflowDestroy, SubflowId, Token,
+};
+
+#[cfg(feature = "tokio")]
+pub use async_events::AsyncEvents;
+pub use capabilities::{Capabilities, Lack, SubflowIds};
+pub use client::Client;
+pub use error::Error;
+pub use kind::KernelKind;
+
+/// What the engine waits for.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant)] // nearly all inputs are events: no allocation for each
+pub enum Input {
+    /// Something happened to a connection.
+    Event(Event),
+    /// A local address became usable or unusable; it may be known already.
+    Address(AddressChange),
+    /// Events were lost. All events that came before the loss have been
+    /// delivered, those to come follow it.
+    Lost,
+    /// The time that was waited for has come.
+    Time,
+    /// A descriptor of the program can be read, see [`Client::wake_on`].
+    Wake,
+    /// The program was asked to stop.
+    Stop,
+}
+
+/// A kernel.
+///
+/// Commands take effect before they return; what they cause comes as events.
+pub trait Kernel {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Time since some fixed moment, never going back.
+    fn now(&self) -> Duration;
+
+    /// Registers for these events in addition to those registered for already.
+    fn listen(&mut self, events: EventSet) -> Result<(), Error>;
+
+    /// Waits for the next input, at most until the clock shows `until`.
+    fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error>;
+
+    /// Lists all connections, without losing events that happen meanwhile.
+    fn connections(&mut self) -> Result<Vec<Connection>, Error>;
+
+    /// Asks for one connection, with what TCP knows of its subflows now.
+    fn connection(&mut self, token: Token) -> Result<Connection, Error>;
+
+    /// Lists the usable local addresses. Who has registered for new_local_addr
+    /// and del_local_addr before misses no change.
+    fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
+
+    /// Carries out a command.
+    fn command(&mut self, command: &Command) -> Result<Answer, Error>;
+
+    /// Carries out several commands, at once where the kernel allows it. The answers
+    /// are in their order; a refusal is of that one alone.
+    fn commands(&mut self, commands: &[Command]) -> Vec<Result<Answer, Error>> {
+        commands.iter().map(|one| self.command(one)).collect()
+    }
+
+    /// Opens a subflow: its SYN has been sent when this returns.
+    fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {
+        let command = Command::SubflowCreate(token, *subflow);
+        match self.command(&command)? {
+            Answer::Subflow(subflow) => Ok(subflow),
+            _ => Err(Error::NoAnswer(command.name())),
+        }
+    }
+
+    /// Closes a subflow.
+    fn subflow_destroy(&mut self, token: Token, subflow: &SubflowDestroy) -> Result<(), Error> {
+        self.command(&Command::SubflowDestroy(token, *subflow))
+            .map(drop)
+    }
+
+    /// Asks the peer to use a subflow as backup only, or no longer so.
+    fn subflow_set_backup(
+        &mut self,
+        token: Token,
+        id: SubflowId,
+        backup: bool,
+    ) -> Result<(), Error> {
+        self.command(&Command::SubflowSet(token, id, backup))
+            .map(drop)
+    }
+
+    /// Announces a local address to the peer, with a port unless it is the one
+    /// of the initial subflow; tells the number that it got.
+    fn announce(
+        &mut self,
+        token: Token,
+        address: std::net::IpAddr,
+        port: Option<u16>,
+    ) -> Result<Address, Error> {
+        let command = Command::Announce(token, address, port);
+        match self.command(&command)? {
+            Answer::Address(address) => Ok(address),
+            _ => Err(Error::NoAnswer(command.name())),
+        }
+    }
+
+    /// Withdraws an address, as it was announced. Subflows stay.
+    fn withdraw(&mut self, token: Token, address: &Address) -> Result<(), Error> {
+        self.command(&Command::Withdraw(token, *address)).map(drop)
+    }
+}

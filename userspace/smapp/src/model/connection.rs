@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A Multipath TCP connection and whose it is.
+
+use serde::Serialize;
+
+use super::{IfIndex, MptcpInfo, Subflow, SubflowId, TcpState, Token};
+
+/// The socket of the application, as far as a policy may ask. What the message
+/// does not say is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Owner {
+    /// User, as seen in the user namespace of the network namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// `SO_MARK`; none if it is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// `SO_BINDTODEVICE`; none if it is not bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<IfIndex>,
+    /// `SO_COOKIE`, unique as long as the host is up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<u64>,
+    /// Control group (version 2), as the inode number of its directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<u64>,
+}
+
+/// A Multipath TCP connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Connection {
+    /// Local token.
+    pub token: Token,
+    /// This host accepted the connection.
+    pub server_side: bool,
+    /// The peer refuses joins to the address and port of its initial subflow.
+    pub deny_join_id0: bool,
+    /// The connection fell back to plain TCP, no subflow can be added.
+    pub fallback: bool,
+    /// Subflows beside the initial one, those still being set up included.
+    pub extra_subflows: u8,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// What Multipath TCP knows of the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub info: Option<MptcpInfo>,
+    /// Its subflows.
+    #[serde(rename = "subflow")]
+    pub subflows: Vec<Subflow>,
+}
+
+impl Connection {
+    /// The subflow with this number.
+    pub fn subflow(&self, id: SubflowId) -> Option<&Subflow> {
+        self.subflows.iter().find(|subflow| subflow.id == id)
+    }
+
+    /// The subflow that tells where the connection leads: the initial one, or
+    /// once that is gone the oldest one that this host opened.
+    pub fn leading_subflow(&self) -> Option<&Subflow> {
+        let initial = self.subflows.iter().find(|subflow| subflow.initial);
+        initial.or_else(|| self.subflows.iter().find(|subflow| subflow.active))
+    }
+    /// Whether it may still fail to come about: then its end is not told.
+    pub(crate) fn is_connecting(&self) -> bool {
+        let mut subflows = self.subflows.iter();
+        subflows.any(|s| s.initial && s.state == Some(TcpState::SYN_SENT))
+    }
+}

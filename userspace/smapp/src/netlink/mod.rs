@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Netlink on the byte level: messages, attributes, requests, sockets.
+//!
+//! Knows no family: what the bytes mean is told in the folder of a kernel interface.
+//! Reading is total: whatever the bytes are, an iterator ends or yields an error, it
+//! never panics and never reads out of bounds. Nothing allocates, except that a request
+//! grows the buffer it is written into.
+
+mod attribute;
+mod error;
+mod message;
+mod request;
+mod socket;
+
+pub use attribute::Attributes;
+pub use error::{Error, Malformed};
+pub use message::{ACK, DONE, DUMP, DUMP_INTERRUPTED, ERROR, MULTI, Message, Messages};
+pub use request::Request;
+pub use socket::{Received, Socket};
