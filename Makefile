@@ -6,7 +6,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-# Which of the kernels the guest boots: gcc or debug.
+# Which of the kernels the guest boots: gcc, debug, or one of Debian as it is
+# (scripts/debian-kernel --list).
 KERNEL ?= gcc
 # What tests and demo use of it: module or stock (default: the module where it is).
 INTERFACE ?=
@@ -41,8 +42,10 @@ kernel: setup ## fetch, patch and build the kernel of the guest
 kernel-debug: setup ## the same with KASAN, lockdep, kmemleak ..
 	@scripts/kernel debug
 
+# What packs the guest and the programs in it comes from the kernel that is built here.
 module: setup ## build smapp_pm.ko, and the kernel if need be
-	@scripts/module $(KERNEL)
+	@scripts/module $(if $(filter debian-%,$(KERNEL)),gcc,$(KERNEL))
+	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
 	@$(CARGO) build --release $(FOR_GUEST) --bins
@@ -89,7 +92,7 @@ test: setup ## all tests: first what takes seconds, then those in the guest
 	wait $$guest
 
 test-host: setup ## the tests that need no guest
-	@$(CARGO) test -p smapp --all-features
+	@$(CARGO) test -p smapp -p smapp-cli --all-features
 	@$(CARGO) test -p smapp-tests -p smapp-measure --lib
 	@$(CARGO) test -p smapp-lifecycle
 
@@ -97,12 +100,19 @@ test-host: setup ## the tests that need no guest
 test-here: here ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
 	@$(CHOICE) $(RUN_HERE) $(CARGO) test $(FOR_HERE) --test guest -- $(or $(ARGS),network::)
 
-test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
+test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
-test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug, INTERFACE=stock)
+test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 .., INTERFACE=stock)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE)" \
 		$(RUNNER) $(CARGO) test --release $(FOR_GUEST) --test guest -- $(ARGS)
+
+
+test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
+	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+kernels-page: ## write the tables of docs/kernels.md from the last whole runs of test-kernels
+	@scripts/kernels-page
 
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
@@ -161,5 +171,5 @@ clean: ## remove what was built here (the caches stay)
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
 .PHONY: help setup kernel kernel-debug module programs guest here try demo shell test \
-	test-host test-here test-runner test-guest test-races test-debug test-upstream test-experiments \
-	experiments lint fuzz fuzz-guest scale bench hops clean
+	test-host test-here test-runner test-guest test-kernels kernels-page test-races test-debug \
+	test-upstream test-experiments experiments lint fuzz fuzz-guest scale bench hops clean

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod kunit;
+mod modules;
 mod mounts;
 mod payload;
 mod results;
@@ -42,6 +43,7 @@ fn run() -> Result<Vec<String>> {
     let asked = |word: &str| words.split_ascii_whitespace().any(|w| w == word);
     let with_module = !asked("smapp.no-module");
 
+    modules::load_all()?;
     payload::run_tool(&["ip", "link", "set", "lo", "up"])?;
     let mut failures = Vec::new();
     let mut check = |step: &str, outcome: Result<()>| {

@@ -12,9 +12,8 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
 use super::interface::Interface;
-use super::module::Module;
 use super::route::Route;
-use super::{Capabilities, Error, Input, Kernel};
+use super::{Capabilities, Error, Input, Kernel, KernelKind};
 use crate::model::{Answer, Command, Connection, EventSet, LocalAddress, Statistics, Token};
 
 const EVENTS: mio::Token = mio::Token(0);
@@ -42,11 +41,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects in the current network namespace. Needs CAP_NET_ADMIN in the user
-    /// namespace that owns it, for all that follows.
+    /// Connects in the current network namespace, to the interface that is
+    /// [selected](KernelKind::selected) there. Needs CAP_NET_ADMIN in the user namespace
+    /// that owns it, for all that follows.
     pub fn connect() -> Result<Self, Error> {
+        Self::connect_to(KernelKind::selected())
+    }
+
+    /// Connects to this interface.
+    pub fn connect_to(kind: KernelKind) -> Result<Self, Error> {
         Ok(Self {
-            interface: Box::new(Module::connect()?),
+            interface: kind.connect()?,
             route: None,
             poll: Poll::new().map_err(Error::io("poll"))?,
             ready: mio::Events::with_capacity(4),

@@ -11,8 +11,10 @@ mod capabilities;
 mod client;
 mod error;
 mod interface;
+mod kind;
 pub(crate) mod module;
 pub(crate) mod route;
+pub(crate) mod stock;
 pub(crate) mod tcp_info;
 
 use std::time::Duration;
@@ -24,9 +26,10 @@ use crate::model::{
 
 #[cfg(feature = "tokio")]
 pub use async_events::AsyncEvents;
-pub use capabilities::{Capabilities, SubflowIds};
+pub use capabilities::{Capabilities, Lack, SubflowIds};
 pub use client::Client;
 pub use error::Error;
+pub use kind::KernelKind;
 
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,6 +19,14 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_GETROUTE: u16 = 26;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_PREFSRC: u16 = 7;
+const RTA_MARK: u16 = 16;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -69,6 +77,49 @@ impl Route {
             return Ok(listing.usable().collect());
         }
         Err(Error::Interrupted(NAME))
+    }
+}
+
+impl Route {
+    /// The local address that packets to `remote` would have, from this interface and with
+    /// this mark if there are any.
+    pub fn source(
+        &mut self,
+        remote: IpAddr,
+        ifindex: Option<IfIndex>,
+        mark: Option<u32>,
+    ) -> Result<IpAddr, Error> {
+        const NAME: &str = "route to the remote address";
+        let (family, length) = match remote {
+            IpAddr::V4(_) => (AF_INET, 32),
+            IpAddr::V6(_) => (AF_INET6, 128),
+        };
+        // struct rtmsg: family, lengths of the prefixes, and what nobody asks for
+        let mut body = [0; 12];
+        body[..2].copy_from_slice(&[family, length]);
+        self.seq = self.seq.wrapping_add(1);
+        let mut request = Request::new(&mut self.request, RTM_GETROUTE, 0, self.seq)
+            .body(&body)
+            .address(RTA_DST, remote);
+        if let Some(IfIndex(index)) = ifindex {
+            request = request.u32(RTA_OIF, index);
+        }
+        if let Some(mark) = mark {
+            request = request.u32(RTA_MARK, mark);
+        }
+        let mut source = None;
+        self.socket
+            .call(NAME, self.seq, request.finish(), |message| {
+                let attributes = message.payload.get(body.len()..).unwrap_or_default();
+                for attribute in Attributes::new(attributes) {
+                    let attribute = attribute?;
+                    if attribute.kind == RTA_PREFSRC {
+                        source = Some(attribute.address()?);
+                    }
+                }
+                Ok(())
+            })?;
+        source.ok_or(Error::NoAnswer(NAME))
     }
 }
 

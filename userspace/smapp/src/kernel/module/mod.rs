@@ -80,6 +80,12 @@ impl Module {
     }
 }
 
+/// Whether the module is there.
+pub(crate) fn is_loaded() -> bool {
+    let socket = Socket::open(NlFamily::Generic);
+    socket.is_ok_and(|mut socket| Family::resolve(&mut socket, &mut Vec::new()).is_ok())
+}
+
 /// Reads the answer to a command.
 fn answer(socket: &mut Socket, command: &Command, seq: u32) -> Result<Answer, Error> {
     let mut answer = match command {
