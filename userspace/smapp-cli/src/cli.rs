@@ -16,6 +16,7 @@ use crate::policy_arguments::ChosenPolicy;
 /// commands; this tool shows the one and gives the other, by hand or by a policy.
 #[derive(Debug, Parser)]
 #[command(
+    name = "smapp",
     version,
     after_help = "\
 Examples:

@@ -2,7 +2,7 @@
 //! Different policies for different connections.
 //!
 //! A connection is given to a policy by the first rule that matches it, when it
-//! is first seen, and stays with it; each callback goes to the policy of its
+//! is established or found, and stays with it; each callback goes to the policy of its
 //! connection. Rules that name the same policy with equal options share one
 //! policy, also across a change of the rules: what it knows is kept.
 
@@ -14,7 +14,7 @@ use super::cgroup::Cgroups;
 use super::rule::{Facts, Rule};
 use crate::engine::{Context, Notice, Policy};
 use crate::kernel::Error;
-use crate::model::{EventSet, Token};
+use crate::model::{EventKind, EventSet, Token};
 use crate::policy::PolicyOptions;
 
 /// A policy that gives each connection to one of several policies.
@@ -249,6 +249,8 @@ impl Policy for Dispatch {
 
     fn handle(&mut self, context: &mut Context<'_>, notice: &Notice<'_>) {
         match (notice, notice.token()) {
+            // Nothing can be done with a connection before it is established or found.
+            (Notice::Event(event), _) if event.kind() == EventKind::Created => {}
             (Notice::Closed(_), Some(token)) => self.close(context, token, notice),
             (_, Some(token)) => self.route(context, token, notice),
             (_, None) => {
