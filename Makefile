@@ -104,9 +104,8 @@ test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistak
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
 test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 .., INTERFACE=stock)
-	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE)" \
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE) $(if $(filter stock,$(INTERFACE)),smapp.no-module)" \
 		$(RUNNER) $(CARGO) test --release $(FOR_GUEST) --test guest -- $(ARGS)
-
 
 test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
 	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
