@@ -138,7 +138,7 @@ experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONL
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1
 
-fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each target)
+fuzz: setup ## fuzz the parsers and the policies (ARGS=SECONDS for each target)
 	@CARGO=$(CARGO) fuzz/run $(ARGS)
 
 fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)

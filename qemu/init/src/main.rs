@@ -53,7 +53,7 @@ fn run() -> Result<Vec<String>> {
     };
     if with_module {
         module::load()?;
-        // Now: a payload may load it again, where allocations fail on purpose.
+        // Now, as a payload may load it again while it lets allocations fail.
         check("unit tests", kunit::check(&kernel_log::read()?));
     }
     if asked("smapp.shell") {

@@ -44,7 +44,7 @@ pub fn run_shell() -> Result<()> {
     } else {
         command.arg("dash");
     }
-    // What the last command of a shell answered is no failure of the guest.
+    // The status of a shell is that of its last command: no failure of the guest.
     let _ = run_to_end(command);
     Ok(())
 }
@@ -58,7 +58,7 @@ pub fn run_tool(words: &[&str]) -> Result<()> {
 
 /// Kills every process but this one and waits for their ends.
 pub fn end_all() -> Result<()> {
-    // kill(-1) is everybody: "the process group of the first process".
+    // As kill(-1): every process but this one.
     match kill_process_group(Pid::INIT, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => (),
         Err(error) => bail!("cannot end the processes left: {error}"),

@@ -32,7 +32,7 @@ pub const LIMITS: &[(Lack, &[&str])] = &[
         &[
             // net.core.rmem_max, by SmallQueues.
             "events::a_listener_that_is_too_slow_is_told",
-            "fullmesh::a_controller_that_lost_events_catches_up",
+            "fullmesh::a_daemon_that_lost_events_catches_up",
             "loss::after_a_loss_the_table_equals_the_kernels",
         ],
     ),

@@ -29,7 +29,7 @@ mod own_connection;
 mod second_subflow;
 
 #[test]
-fn a_controller_of_forty_lines_opens_a_subflow() -> Result<()> {
+fn a_policy_of_forty_lines_opens_a_subflow() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let mut engine = topology.client.enter(|| -> Result<_> {

@@ -88,7 +88,7 @@ fn a_parameter_decides_on_echoes_without_a_listener() -> Result<()> {
     for (parameters, echoed) in [(c"echo_add_addr=0", false), (c"", true)] {
         reload(parameters)?;
         let topology = Topology::new()?;
-        // The server's controller listens to something else.
+        // Nobody listens to add_addr.
         let events = EventSet::of(&[EventKind::Created]);
         let mut client =
             PathManager::with_events(&topology.client, events.with(EventKind::Established))?;
@@ -265,8 +265,8 @@ fn a_listener_does_not_hold_the_module_and_is_told() -> Result<()> {
     let _again = LoadAgain;
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
-    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
+    let mut daemon = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
+    daemon.expect("to run", DEADLINE, |line| line.contains("is running"))?;
     remove()?;
     let told = client
         .next(DEADLINE)
@@ -278,8 +278,8 @@ fn a_listener_does_not_hold_the_module_and_is_told() -> Result<()> {
         .err()
         .context("a command without the module works")?;
     assert_eq!(error.errno(), Some(smapp::Errno::ENOENT), "{error}");
-    assert_eq!(controller.wait()?.code(), Some(1));
-    let said = controller.seen().join("\n");
+    assert_eq!(daemon.wait()?.code(), Some(1));
+    let said = daemon.seen().join("\n");
     ensure!(said.contains("unloaded"), "{said}");
     Ok(())
 }

@@ -54,6 +54,8 @@ impl Source<'_> {
     }
 }
 
+/// Runs until SIGTERM or SIGINT. Fails if the rules are wrong, if the kernel cannot be
+/// used, or if another daemon runs in this network namespace.
 pub fn run(
     kernel: Choice,
     config: Option<&Path>,
@@ -119,6 +121,7 @@ impl Daemon<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Logs the state, and tells it to the service manager.
     fn tell(&self, status: &str) {
         log::info!(target: STATUS, "{status}");
         self.manager.ready(status);

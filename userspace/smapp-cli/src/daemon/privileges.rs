@@ -24,8 +24,8 @@ pub fn keep(capabilities: &[Capability]) -> Result<()> {
 
 fn give_up_all_but(capabilities: &[Capability]) -> Result<()> {
     let keep: CapsHashSet = capabilities.iter().copied().collect();
-    // What a child could have; there is none. It takes a capability to shrink it, which is
-    // given up the first time: what that leaves is small.
+    // The bounding set is what a program that this one starts could get; it starts none. To
+    // shrink it takes CAP_SETPCAP, which goes the first time.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for other in
             caps::read(None, CapSet::Bounding)?.difference(&TO_GO_ON.iter().copied().collect())
@@ -36,7 +36,7 @@ fn give_up_all_but(capabilities: &[Capability]) -> Result<()> {
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         let before = caps::read(None, set)?;
         let kept: CapsHashSet = before.intersection(&keep).copied().collect();
-        // A service manager may have done it.
+        // Where a service manager has given them up already, it may forbid the system call.
         if kept != before {
             caps::set(None, set, &kept)?;
         }

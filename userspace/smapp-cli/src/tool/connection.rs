@@ -44,7 +44,7 @@ fn watch(client: &mut Client, token: Token, json: bool) -> Result<()> {
         match client.wait(Some(next))? {
             Input::Event(event) if event.token == token => return Ok(()),
             Input::Stop => return Ok(()),
-            // Its end may be among what was lost: then it is not found.
+            // Its end may be among the lost events: then it is not found.
             Input::Time | Input::Lost => match show(client, token, json) {
                 Err(error) if is_over(&error) => return Ok(()),
                 result => result?,

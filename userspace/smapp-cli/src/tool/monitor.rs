@@ -16,7 +16,7 @@ use crate::interface::Choice;
 use crate::output;
 use crate::signal;
 
-/// An event as a program reads it.
+/// An event as a program reads it: one line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     event: &'static str,

@@ -15,7 +15,7 @@ use crate::model::{
     SubflowDestroy, SubflowId, Token,
 };
 
-/// A policy that sets a timer in the callback of it does not spin.
+/// The shortest delay of a timer: a policy that sets one again in its callback must not spin.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 /// What a policy can see and do. A policy that was given some connections sees and
@@ -26,7 +26,7 @@ pub struct Context<'a> {
     pub(super) timers: &'a mut Timers,
     pub(super) journal: &'a mut Journal,
     pub(super) addresses: &'a [LocalAddress],
-    /// The connections of the policy at hand; none: all are.
+    /// The connections that the policy was given; none if it has all.
     pub(super) scope: Option<&'a BTreeSet<Token>>,
     /// One of them, which most of what comes is about: it is not looked up each time.
     pub(super) at_hand: Option<Token>,
@@ -72,7 +72,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Time since some fixed moment.
+    /// The time on the clock of the kernel, since some fixed moment.
     pub fn now(&self) -> Duration {
         self.kernel.now()
     }
@@ -113,7 +113,7 @@ impl<'a> Context<'a> {
         ours.flat_map(|token| self.table.remote_addresses(token))
     }
 
-    /// The usable local addresses.
+    /// The local addresses from which subflows can start.
     pub fn addresses(&self) -> &'a [LocalAddress] {
         self.addresses
     }
@@ -142,7 +142,7 @@ impl<'a> Context<'a> {
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
         let now = self.kernel.now();
-        // What one of them may not reach is no reason to refuse the others.
+        // If one of them is throttled the others may still be opened.
         let allow = |subflow: &SubflowCreate| {
             self.check(token)?;
             self.table.allow(token, subflow, now)

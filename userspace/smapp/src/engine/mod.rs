@@ -24,11 +24,10 @@ pub use context::Context;
 pub use journal::Decision;
 pub use policy::{Notice, Policy};
 
-/// The shortest time between two listings because events were lost; a listing that
-/// took long is followed by a longer one ([`SHARE`]).
+/// The shortest rest between two listings because events were lost; after a listing that
+/// took long it is longer ([`SHARE`]).
 const REST: Duration = Duration::from_millis(200);
-/// At most this part of the time goes into such listings, whatever peers cause: one
-/// in so many.
+/// Such listings take one part in so many of the time at most, whatever peers cause.
 const SHARE: u32 = 5;
 
 /// After a listing that failed, the next one comes this much later.
@@ -37,7 +36,31 @@ const RECOVERY: Duration = Duration::from_secs(1);
 /// A policy with the kernel that it acts on.
 ///
 /// Single-threaded: [`run`](Self::run) waits, brings the table up to date,
-/// tells the policy, and waits again.
+/// tells the policy, and waits again. On the running kernel:
+///
+/// ```no_run
+/// use smapp::policy::fullmesh::{Fullmesh, Options};
+/// use smapp::{Client, Engine};
+///
+/// Engine::new(Client::connect()?, Fullmesh::new(Options::default(), 1)).run()?;
+/// # Ok::<(), smapp::Error>(())
+/// ```
+///
+/// And on a simulated one, whose end comes after a minute of its own time:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use smapp::Engine;
+/// use smapp::policy::fullmesh::{Fullmesh, Options};
+/// use smapp::sim::Sim;
+///
+/// let kernel = Sim::new(Duration::from_secs(60));
+/// let mut engine = Engine::new(kernel, Fullmesh::new(Options::default(), 1));
+/// engine.run()?;
+/// assert_eq!(engine.connections().count(), 0);
+/// # Ok::<(), smapp::Error>(())
+/// ```
 pub struct Engine<K, P> {
     kernel: K,
     policy: P,
@@ -83,7 +106,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         self.journal.decisions(token)
     }
 
-    /// The number of timers that are set.
+    /// How many timers of the policy are set.
     pub fn timers(&self) -> usize {
         self.timers.len()
     }
@@ -96,7 +119,8 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         talk(policy, &mut context)
     }
 
-    /// Attaches and runs until the kernel says stop.
+    /// Attaches and runs until the kernel says stop. Fails if it cannot attach, or once the
+    /// kernel cannot be used any more; what a command answers is for the policy.
     pub fn run(&mut self) -> Result<(), Error> {
         self.attach()?;
         self.serve()
@@ -130,8 +154,8 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         std::mem::take(&mut self.woken)
     }
 
-    /// Registers for events and takes in the connections that exist. In this
-    /// order there is no gap; what is in both is told once.
+    /// Registers for events and takes in the connections that exist. In this order nothing
+    /// is missed. What an event and the listing both say is told once.
     pub fn attach(&mut self) -> Result<(), Error> {
         let events = EventSet::LIFE_CYCLE.union(self.policy.events());
         self.kernel.listen(events)?;
@@ -191,7 +215,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
     /// Takes in a connection whose beginning was not told, or is late.
     fn take_in(&mut self, token: Token) -> Result<(), Error> {
         match self.kernel.connection(token) {
-            // Its beginning is still to come.
+            // The events of its beginning are still to come.
             Ok(connection) if connection.is_connecting() => {}
             Ok(connection) => self.attached(connection),
             Err(error @ Error::Unusable { .. }) => return Err(error),
@@ -220,7 +244,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         }
     }
 
-    /// Tells the policy.
+    /// Tells the policy, if it has registered for such an event.
     fn tell(&mut self, notice: &Notice<'_>) {
         if notice.is_for(self.policy.events()) {
             self.journal.at(notice.word());
@@ -229,7 +253,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         }
     }
 
-    /// No policy hears of an address that nobody may contact.
+    /// Writes down that the policy is not told of an address that no host can have.
     fn refuse_address(&mut self, token: Token, address: &Address) {
         if self.table.get(token).is_some() {
             self.journal.at(EventKind::AddressAnnounced.word());
@@ -254,7 +278,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
                 let address = self.addresses.remove(at);
                 return self.tell(&Notice::AddressDown(address));
             }
-            // A listing has told already.
+            // The listing told of it before its event came.
             _ => return,
         }
         self.tell(&Notice::AddressUp(address));

@@ -3,7 +3,7 @@
 //!
 //! Events and listings overlap: an event may wait in the queue while a listing
 //! already shows what it is about to say. So every change answers whether it
-//! was news, and what is not is not told to the controller.
+//! was news, and only news are told to the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +25,7 @@ struct Entry {
     adopted: bool,
     /// What the peer has announced: as many as there are IDs at most.
     remote_addresses: BTreeMap<AddressId, Address>,
+    /// How many subflows this host has opened.
     opened: RateLimit,
 }
 
@@ -38,7 +39,7 @@ impl Entry {
     }
 }
 
-/// What a listing has over what is known.
+/// How a listing differs from what is known.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Reconciled {
     /// What must have happened to the connections that are known.
@@ -54,7 +55,7 @@ pub(super) struct Reconciled {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     entries: BTreeMap<Token, Entry>,
-    /// Subflows to unreached addresses, of all connections.
+    /// How many subflows were opened to unreached addresses, on all connections.
     unreached: RateLimit,
 }
 
@@ -114,7 +115,8 @@ impl Table {
         if !established {
             entry.put(start.subflow, TcpState::ESTABLISHED);
         }
-        // A subflow that has joined implies it, but the policy is still to be told.
+        // After a join the connection counts as established, but the policy may not have been
+        // told to take charge of it.
         !(adopted && established)
     }
 
@@ -246,7 +248,7 @@ impl Entry {
                 self.remote_addresses.insert(address.id, address) != Some(address)
             }
             What::AddressesWithdrawn(ids) => {
-                // News even if the announcement came before this table was there.
+                // The policy is told even if the table never had the announcement.
                 self.remote_addresses.retain(|id, _| !ids.contains(*id));
                 true
             }

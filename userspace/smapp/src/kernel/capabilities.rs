@@ -3,7 +3,7 @@
 
 use crate::model::EventSet;
 
-/// What a kernel can do, found by trying and not by its version.
+/// What a kernel can do. It is found out by trying, not by the version of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The running kernel, as far as the current network namespace goes.
 //!
-//! There is one thread and one poll; sockets are emptied before it.
+//! One poll waits for everything: the sockets of the interface and the descriptors that the
+//! program gave. It tells only of what has become readable since, so a socket is read until
+//! it is empty before the next poll.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,8 +22,8 @@ const EVENTS: mio::Token = mio::Token(0);
 const STOP: mio::Token = mio::Token(1);
 const WAKE: mio::Token = mio::Token(2);
 
-/// So many inputs are told at most before signals, questions and the time are looked at:
-/// events that keep coming do not put them off.
+/// After this many inputs in a row it looks at signals, the program's descriptors and the
+/// time: events that keep coming do not put them off.
 const BATCH: u32 = 64;
 
 /// The running kernel, in the network namespace of the thread that connects.
@@ -141,7 +143,7 @@ impl Kernel for Client {
     }
 
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
-        // What is there is told before the time, up to a batch of it.
+        // Inputs that are there come before a time that has passed, up to a batch of them.
         let mut polled = false;
         loop {
             if self.told < BATCH {

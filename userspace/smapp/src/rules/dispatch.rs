@@ -142,7 +142,7 @@ impl Dispatch {
         }
         let connection = context.connection(token)?;
         let mut facts = Facts::of(connection);
-        // The event that tells whose it is was lost.
+        // The event that says whose it is was lost: ask.
         if facts.owner.uid.is_none() {
             if let Ok(connection) = context.query(token) {
                 facts.owner = connection.owner;
@@ -192,7 +192,8 @@ impl Dispatch {
     fn route(&mut self, context: &mut Context<'_>, token: Token, notice: &Notice<'_>) {
         let mut verdict = self.assign(context, token);
         let time = context.now();
-        // Words come after deeds, unless somebody reads along.
+        // The verdict is written after the policy has acted, which must not wait for it. Only
+        // in a log that is being read the order of the lines counts.
         if log::log_enabled!(log::Level::Info) {
             explain(context, time, token, verdict.take());
         }
