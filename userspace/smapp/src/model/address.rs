@@ -31,7 +31,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A usable local address.
+/// A local address that is valid, on an interface that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalAddress {
     /// The address.
@@ -40,4 +40,7 @@ pub struct LocalAddress {
     pub ifindex: IfIndex,
     /// The name of that interface.
     pub interface: InterfaceName,
+    /// Its preferred lifetime is over (RFC 4862): it serves the subflows that have it,
+    /// and no new ones.
+    pub deprecated: bool,
 }

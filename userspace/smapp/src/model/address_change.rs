@@ -6,7 +6,7 @@ use super::{EventKind, LocalAddress};
 /// A change of what is usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChange {
-    /// An address can be used from now on.
+    /// An address can be used from now on; or what is known of one has changed.
     Up(LocalAddress),
     /// An address can no longer be used.
     Down(LocalAddress),
@@ -30,7 +30,7 @@ impl AddressChange {
 }
 
 /// What has to be said to get from `before` to `after`: first what has gone. An address
-/// whose interface has another name now has not gone.
+/// whose interface has another name now, or that is deprecated now, has not gone.
 pub(crate) fn changes(
     before: &[LocalAddress],
     after: &[LocalAddress],
@@ -55,6 +55,7 @@ mod tests {
             address: address.parse().unwrap(),
             ifindex: IfIndex(ifindex),
             interface: InterfaceName::new(format!("eth{ifindex}").as_bytes()),
+            deprecated: false,
         }
     }
 
@@ -67,5 +68,11 @@ mod tests {
         ];
         let told: Vec<_> = changes(&[a, b], &[a, c]).collect();
         assert_eq!(told, [AddressChange::Down(b), AddressChange::Up(c)]);
+        let deprecated = LocalAddress {
+            deprecated: true,
+            ..a
+        };
+        let told: Vec<_> = changes(&[a], &[deprecated]).collect();
+        assert_eq!(told, [AddressChange::Up(deprecated)]);
     }
 }
