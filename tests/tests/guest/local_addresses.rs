@@ -20,7 +20,8 @@ fn another(family: Family) -> &'static str {
 fn is_about(change: AddressChange, address: &str) -> bool {
     let local = change.address();
     let bare = address.split('/').next().unwrap_or_default();
-    local.address.to_string() == bare && local.interface.as_str() == Path::Second.interface()
+    local.address.to_string() == bare
+        && local.interface.as_bytes() == Path::Second.interface().as_bytes()
 }
 
 #[test]
