@@ -113,6 +113,20 @@ impl<'a> Context<'a> {
         ours.flat_map(|token| self.table.remote_addresses(token))
     }
 
+    /// For how long a subflow has made no progress, as far as timeouts told: since the
+    /// first one in the row that it is in now, according to `subflow`, which is what a
+    /// timeout or an answer to [`query`](Self::query) said. The retransmission timeout says
+    /// less: TCP takes a doubling of it back when it was this host that could not send
+    /// (RFC 6069).
+    pub fn stalled(&self, token: Token, subflow: &Subflow) -> Duration {
+        let since = match subflow.retransmits {
+            None | Some(0) => None,
+            Some(_) if !self.is_ours(token) => None,
+            Some(_) => self.table.stalled_since(token, subflow.id),
+        };
+        since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
+    }
+
     /// The local addresses from which subflows can start.
     pub fn addresses(&self) -> &'a [LocalAddress] {
         self.addresses

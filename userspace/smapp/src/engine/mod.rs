@@ -203,7 +203,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         if event.start().is_none() && self.table.get(token).is_none() {
             self.take_in(token)?;
         }
-        if self.table.apply(event) {
+        if self.table.apply(event, self.kernel.now()) {
             if event.start().is_some() {
                 self.journal.open(token);
             }
