@@ -158,7 +158,7 @@ fn an_interface_that_is_renamed_while_up_is_told_by_its_new_name() -> Result<()>
         let change = client.address_change()?;
         let local = change.address();
         ensure!(matches!(change, Up(_)), "{change:?}");
-        assert_eq!(local.interface.as_str(), NEW);
+        assert_eq!(local.interface.to_string(), NEW);
         told.push(local.address);
     }
     told.sort();
@@ -170,7 +170,7 @@ fn an_interface_that_is_renamed_while_up_is_told_by_its_new_name() -> Result<()>
     for _ in Family::BOTH {
         let change = client.address_change()?;
         ensure!(matches!(change, Down(_)), "{change:?}");
-        assert_eq!(change.address().interface.as_str(), NEW);
+        assert_eq!(change.address().interface.to_string(), NEW);
     }
     Ok(())
 }
@@ -188,7 +188,7 @@ fn an_interface_that_moves_to_another_namespace_leaves_no_address_behind() -> Re
     for _ in Family::BOTH {
         let change = here.address_change()?;
         ensure!(matches!(change, Down(_)), "{change:?}");
-        assert_eq!(change.address().interface.as_str(), "eth1");
+        assert_eq!(change.address().interface.to_string(), "eth1");
         gone.push(change.address().address);
     }
     gone.sort();

@@ -28,9 +28,6 @@ const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 const RTA_MARK: u16 = 16;
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
