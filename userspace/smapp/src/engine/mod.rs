@@ -379,8 +379,10 @@ mod tests {
         let local = "10.0.1.1:4000".parse().unwrap();
         let [ours, other] = [Token(1), Token(2)];
         for token in [ours, other] {
-            let mut connection = Connection::default();
-            connection.token = token;
+            let connection = Connection {
+                token,
+                ..Connection::default()
+            };
             sim.created(connection, local, server);
             sim.established(token);
         }
