@@ -23,8 +23,12 @@ BIN := target/x86_64-unknown-linux-gnu/release
 GUEST := target/guest
 # cargo runs every test binary as the payload of a guest.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
-# Or here, in namespaces.
-RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(BIN)/here test"
+# Programs and tests are built at once: the same packages have the same features.
+FOR_GUEST := -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure
+# Or here, in namespaces; built without optimisation, for a short way to it.
+HERE := target/x86_64-unknown-linux-gnu/debug/here
+RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(HERE) test"
+FOR_HERE := -p smapp-cli -p smapp-tests
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +48,7 @@ module: setup ## build smapp_pm.ko, and the kernel if need be
 	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
-	@$(CARGO) build --release -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure --bins
+	@$(CARGO) build --release $(FOR_GUEST) --bins
 
 IN_GUEST := smapp smapp-init topology here
 # Packed anew if the list or a program has changed.
@@ -58,10 +62,10 @@ guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
 # What runs on this machine's own kernel needs no guest, and less to be installed.
 here:
 	@scripts/setup --try
-	@$(CARGO) build --release -p smapp-cli -p smapp-tests --bin smapp --bin here --bin demo
+	@$(CARGO) build $(FOR_HERE) --bin smapp --bin here --bin demo
 
 try: here ## watch it on this machine's own kernel, as root, in namespaces: two minutes
-	@if $(BIN)/here check; then $(BIN)/here run $(BIN)/demo; else \
+	@if $(HERE) check; then $(HERE) run $(dir $(HERE))demo; else \
 		echo "Going on in a guest (make demo), whose kernel is to be built first: half an hour on 2 CPUs."; \
 		$(MAKE) --no-print-directory demo; fi
 
@@ -75,7 +79,7 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 test: setup ## all tests: first what takes seconds, then those in the guest
 	@$(MAKE) --no-print-directory test-host
 	@$(MAKE) --no-print-directory here
-	@if $(BIN)/here check; then $(MAKE) --no-print-directory test-here; \
+	@if $(HERE) check; then $(MAKE) --no-print-directory test-here; \
 	else echo "Not tested on this machine's own kernel: it lacks the above. The guest does not need it."; fi
 	@echo "Next: the guest. The first time its kernel is fetched and built (half an hour on 2 CPUs);"
 	@echo "then some 15 minutes for its tests, those of its runner, and the experiments in short."
@@ -94,15 +98,14 @@ test-host: setup ## the tests that need no guest
 
 # The stock interface has no tests but those of the network yet.
 test-here: here ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
-	@$(CHOICE) $(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
+	@$(CHOICE) $(RUN_HERE) $(CARGO) test $(FOR_HERE) --test guest -- $(or $(ARGS),network::)
 
 test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
 test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 .., INTERFACE=stock)
-	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE)" \
-		$(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
-
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE) $(if $(filter stock,$(INTERFACE)),smapp.no-module)" \
+		$(RUNNER) $(CARGO) test --release $(FOR_GUEST) --test guest -- $(ARGS)
 
 test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
 	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
@@ -113,7 +116,7 @@ kernels-page: ## write the tables of docs/kernels.md from the last whole runs of
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
 		SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-$$((1200 + 8 * $(RACE)))} $(RUNNER) \
-		$(CARGO) test --release -p smapp-tests --test race -- --nocapture $(ARGS)
+		$(CARGO) test --release $(FOR_GUEST) --test race -- --nocapture $(ARGS)
 
 test-debug: ## the tests in the guest and the races, on the debug kernel
 	@SMAPP_TIMEOUT=10800 $(MAKE) --no-print-directory test-guest KERNEL=debug

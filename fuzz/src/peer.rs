@@ -231,5 +231,6 @@ fn local(address: IpAddr) -> LocalAddress {
         address,
         ifindex: IfIndex(2 + number as u32),
         interface: InterfaceName::new(["wlan0", "wwan0", "eth0"][number].as_bytes()),
+        deprecated: false,
     }
 }

@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
             let _ = pattern.matches(InterfaceName::new(b"fifteen-letters"));
         }
         let name = InterfaceName::new(word.as_bytes());
-        assert!(name.as_str() == word || name == InterfaceName::default());
+        assert!(name.as_bytes() == word.as_bytes() || name == InterfaceName::default());
     }
 }
 

@@ -42,7 +42,7 @@ fn told_address(change: AddressChange) -> (&'static str, Value) {
     let address = json!({
         "address": local.address,
         "ifindex": local.ifindex,
-        "interface": local.interface.as_str(),
+        "interface": local.interface.to_string(),
         "scope": 0,
     });
     (change.kind().word(), json!({ "address": address }))

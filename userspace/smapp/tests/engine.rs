@@ -119,6 +119,7 @@ fn sim() -> Sim {
         address: client().ip(),
         ifindex: IfIndex(2),
         interface: InterfaceName::default(),
+        deprecated: false,
     });
     sim
 }

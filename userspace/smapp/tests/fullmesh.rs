@@ -32,6 +32,7 @@ fn local(address: &str) -> LocalAddress {
         address: ip(address),
         ifindex: IfIndex(2),
         interface: InterfaceName::new(b"eth0"),
+        deprecated: false,
     }
 }
 

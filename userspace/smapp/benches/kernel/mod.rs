@@ -90,6 +90,7 @@ impl Kernel for Writes {
             address: address(text),
             ifindex: IfIndex(ifindex),
             interface: InterfaceName::default(),
+            deprecated: false,
         };
         Ok(vec![local("10.0.1.1", 2), local("10.0.2.1", 3)])
     }

@@ -203,7 +203,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         if event.start().is_none() && self.table.get(token).is_none() {
             self.take_in(token)?;
         }
-        if self.table.apply(event) {
+        if self.table.apply(event, self.kernel.now()) {
             if event.start().is_some() {
                 self.journal.open(token);
             }
@@ -355,7 +355,72 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
             journal: &mut self.journal,
             addresses: &self.addresses,
             scope: None,
+            at_hand: None,
         };
         (&mut self.policy, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::{SubflowCreate, SubflowId};
+    use crate::sim::Sim;
+
+    struct Nothing;
+    impl Policy for Nothing {}
+
+    #[test]
+    fn a_policy_with_some_connections_neither_sees_nor_touches_others() {
+        let mut sim = Sim::new(Duration::from_secs(9));
+        let server = "192.0.2.1:80".parse().unwrap();
+        let local = "10.0.1.1:4000".parse().unwrap();
+        let [ours, other] = [Token(1), Token(2)];
+        for token in [ours, other] {
+            let connection = Connection {
+                token,
+                ..Connection::default()
+            };
+            sim.created(connection, local, server);
+            sim.established(token);
+        }
+        let mut engine = Engine::new(sim, Nothing);
+        engine.attach().unwrap();
+        let (_, mut context) = engine.split();
+        let scope = BTreeSet::from([ours]);
+        let mut context = context.within(&scope, None);
+        assert!(context.connection(ours).is_some() && context.connection(other).is_none());
+        assert_eq!(context.connections().count(), 1);
+        let create = SubflowCreate::to(server).local_address(local.ip());
+        let announced = Address {
+            id: crate::model::AddressId(1),
+            address: local.ip(),
+            port: None,
+        };
+        let batch = context.subflow_create_all(other, &[create, create]);
+        let refused = [
+            context.query(other).err(),
+            context.subflow_create(other, &create).err(),
+            context.subflow_destroy(other, SubflowId(1)).err(),
+            context.subflow_set_backup(other, SubflowId(1), true).err(),
+            context.announce(other, local.ip(), None).err(),
+            context.withdraw(other, &announced).err(),
+        ];
+        for error in refused
+            .into_iter()
+            .chain(batch.into_iter().map(Result::err))
+        {
+            assert!(
+                matches!(error, Some(Error::NotOurs(token)) if token == other),
+                "{error:?}"
+            );
+        }
+        context.timer(other, Duration::from_secs(1), 0);
+        context.explain(other, format_args!("not ours"));
+        assert!(context.query(ours).is_ok());
+        assert_eq!((engine.timers(), engine.decisions(other).count()), (0, 0));
+        assert!(engine.kernel().commands().is_empty());
     }
 }

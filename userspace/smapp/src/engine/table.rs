@@ -27,6 +27,15 @@ struct Entry {
     remote_addresses: BTreeMap<AddressId, Address>,
     /// How many subflows this host has opened.
     opened: RateLimit,
+    /// Subflows whose timer has expired since they made progress last.
+    stalls: BTreeMap<SubflowId, Stall>,
+}
+
+/// Timeouts of a subflow in a row.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Duration,
+    timeouts: u8,
 }
 
 impl Entry {
@@ -91,15 +100,21 @@ impl Table {
         );
     }
 
+    /// When the timer of a subflow expired first in the row of timeouts that it is in.
+    pub fn stalled_since(&self, token: Token, id: SubflowId) -> Option<Duration> {
+        let stall = self.entries.get(&token)?.stalls.get(&id)?;
+        Some(stall.since)
+    }
+
     /// Takes in an event other than closed; false if it is no news. Only the beginning
     /// of a connection can be about one that is not known.
-    pub fn apply(&mut self, event: &Event) -> bool {
+    pub fn apply(&mut self, event: &Event, now: Duration) -> bool {
         let token = event.token;
         let start = match &event.what {
             What::Created(start) | What::Established(start) => start,
             _ => {
                 let entry = self.entries.get_mut(&token);
-                return entry.is_some_and(|entry| entry.apply(&event.what));
+                return entry.is_some_and(|entry| entry.apply(&event.what, now));
             }
         };
         let new = !self.entries.contains_key(&token);
@@ -219,7 +234,7 @@ impl Table {
 
 impl Entry {
     /// Takes in what happened to a connection that is known.
-    fn apply(&mut self, what: &What) -> bool {
+    fn apply(&mut self, what: &What, now: Duration) -> bool {
         match *what {
             What::SubflowEstablished(subflow) => {
                 // A subflow can join only after both hosts have confirmed.
@@ -230,16 +245,21 @@ impl Entry {
                 let subflows = &mut self.connection.subflows;
                 let before = subflows.len();
                 subflows.retain(|known| known.id != subflow.id);
+                self.stalls.remove(&subflow.id);
                 subflows.len() < before
             }
-            What::Timeout(subflow) => self.find(subflow.id).is_some_and(|known| {
+            What::Timeout(subflow) => {
+                let Some(known) = self.find(subflow.id) else {
+                    return false;
+                };
                 known.rto = subflow.rto;
                 known.backoff = subflow.backoff;
                 known.retransmits = subflow.retransmits;
                 known.errno_soft = subflow.errno_soft;
                 known.unacked = subflow.unacked;
+                self.note_stall(&subflow, now);
                 true
-            }),
+            }
             What::SubflowPriority(subflow) => self.find(subflow.id).is_some_and(|known| {
                 let before = std::mem::replace(&mut known.backup_peer, subflow.backup_peer);
                 before != subflow.backup_peer
@@ -254,6 +274,22 @@ impl Entry {
             }
             What::Closed | What::Created(_) | What::Established(_) => true,
         }
+    }
+
+    /// Notes a timeout; the row of it is a new one unless its count goes on.
+    fn note_stall(&mut self, subflow: &Subflow, now: Duration) {
+        let timeouts = subflow.retransmits.unwrap_or(0);
+        let stall = self.stalls.entry(subflow.id);
+        let stall = stall.or_insert(Stall {
+            since: now,
+            timeouts,
+        });
+        // The kernel counts up to 255, or begins again with 0.
+        let goes_on = timeouts > stall.timeouts || stall.timeouts == u8::MAX;
+        if !goes_on {
+            stall.since = now;
+        }
+        stall.timeouts = timeouts;
     }
 
     fn find(&mut self, id: SubflowId) -> Option<&mut Subflow> {

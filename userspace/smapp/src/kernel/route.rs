@@ -7,7 +7,7 @@
 //!
 //! C headers: `linux/rtnetlink.h`, `linux/if_addr.h`, `linux/if.h`
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use neli::consts::socket::NlFamily;
@@ -32,6 +32,7 @@ const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_FLAGS: u16 = 8;
 const IFA_F_DADFAILED: u32 = 0x08;
+const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_TENTATIVE: u32 = 0x40;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_SITE: u8 = 200;
@@ -68,7 +69,16 @@ impl Route {
             for links in [true, false] {
                 self.seq = self.seq.wrapping_add(1);
                 let request = Listing::request(&mut self.request, links, self.seq);
-                let take = |message: Message<'_>| Ok(listing.apply(&message)?);
+                let take = |message: Message<'_>| {
+                    // One that cannot be read is one the less, not the end.
+                    if let Err(error) = listing.apply(&message) {
+                        log::error!(
+                            "{NAME}: a message of kind {} ignored: {error}",
+                            message.kind
+                        );
+                    }
+                    Ok(())
+                };
                 match self.socket.call(NAME, self.seq, request, take) {
                     Err(Error::Interrupted(_)) => continue 'again,
                     result => result?,
@@ -138,8 +148,8 @@ struct Link {
 /// A listing of all interfaces and addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// Addresses that are usable if their interface is up.
-    assigned: BTreeSet<(IpAddr, IfIndex)>,
+    /// Addresses that are usable if their interface is up, and whether they are deprecated.
+    assigned: BTreeMap<(IpAddr, IfIndex), bool>,
     links: BTreeMap<IfIndex, Link>,
 }
 
@@ -157,15 +167,18 @@ impl Listing {
 
     /// The addresses that are usable.
     pub fn usable(&self) -> impl Iterator<Item = LocalAddress> {
-        self.assigned.iter().filter_map(|&(address, ifindex)| {
-            let link = self.links.get(&ifindex)?;
-            let usable = link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0;
-            usable.then_some(LocalAddress {
-                address,
-                ifindex,
-                interface: link.name,
+        self.assigned
+            .iter()
+            .filter_map(|(&(address, ifindex), &deprecated)| {
+                let link = self.links.get(&ifindex)?;
+                let usable = link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0;
+                usable.then_some(LocalAddress {
+                    address,
+                    ifindex,
+                    interface: link.name,
+                    deprecated,
+                })
             })
-        })
     }
 
     /// Takes in what one message says.
@@ -217,9 +230,13 @@ impl Listing {
 
     fn apply_address(&mut self, message: &Message<'_>) -> Result<(), Malformed> {
         // struct ifaddrmsg: family, prefix length, flags, scope, index
-        let [_, _, flags, scope, i0, i1, i2, i3, ref rest @ ..] = *message.payload else {
+        let [family, _, flags, scope, i0, i1, i2, i3, ref rest @ ..] = *message.payload else {
             return Err(Malformed::Inconsistent("rtnetlink address"));
         };
+        if !matches!(family, AF_INET | AF_INET6) {
+            // MCTP and Phonet have addresses too, of one byte.
+            return Ok(());
+        }
         let ifindex = IfIndex(u32::from_ne_bytes([i0, i1, i2, i3]));
         let (mut flags, mut peer, mut local) = (u32::from(flags), None, None);
         for attribute in Attributes::new(rest) {
@@ -237,7 +254,8 @@ impl Listing {
         };
         let settled = flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) == 0;
         if settled && is_global(scope) {
-            self.assigned.insert((address, ifindex));
+            let deprecated = flags & IFA_F_DEPRECATED != 0;
+            self.assigned.insert((address, ifindex), deprecated);
         }
         Ok(())
     }
@@ -256,6 +274,7 @@ mod tests {
             address: address.parse().unwrap(),
             ifindex: IfIndex(ifindex),
             interface: InterfaceName::new(format!("eth{ifindex}").as_bytes()),
+            deprecated: false,
         }
     }
 
@@ -279,7 +298,12 @@ mod tests {
 
     fn address(addresses: &mut Listing, which: LocalAddress, flags: u32, scope: u8) {
         let index = which.ifindex.0.to_ne_bytes();
-        let body = [&[0, 0, flags as u8, scope][..], &index].concat();
+        let family = if which.address.is_ipv4() {
+            AF_INET
+        } else {
+            AF_INET6
+        };
+        let body = [&[family, 0, flags as u8, scope][..], &index].concat();
         let mut bytes = Vec::new();
         let request = Request::new(&mut bytes, RTM_NEWADDR, 0, 0).body(&body);
         let request = match which.address {
@@ -337,10 +361,53 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_are_cut_off_never_panic() {
-        for kind in [RTM_NEWLINK, RTM_NEWADDR] {
+    fn a_deprecated_address_is_told_as_such() {
+        let v6 = local("fd00::1", 2);
+        let mut a = Listing::default();
+        link(&mut a, 2, UP);
+        address(&mut a, v6, IFA_F_DEPRECATED, RT_SCOPE_UNIVERSE);
+        let deprecated = true;
+        assert_eq!(usable(&a), [LocalAddress { deprecated, ..v6 }]);
+    }
+
+    #[test]
+    fn addresses_that_are_not_of_ip_are_skipped() {
+        const AF_PHONET: u8 = 35;
+        const AF_MCTP: u8 = 45;
+        for family in [AF_PHONET, AF_MCTP] {
             let mut bytes = Vec::new();
-            let request = Request::new(&mut bytes, kind, 0, 0).body(&[0; 16]);
+            let body = [family, 8, 0, 0, 2, 0, 0, 0];
+            let request = Request::new(&mut bytes, RTM_NEWADDR, 0, 0).body(&body);
+            let mut a = Listing::default();
+            link(&mut a, 2, UP);
+            apply(&mut a, request.attribute(IFA_LOCAL, &[9]).finish());
+            assert_eq!(usable(&a), []);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_utf8_is_a_name() {
+        let mut a = Listing::default();
+        let body = [&[0; 4][..], &2u32.to_ne_bytes(), &UP.to_ne_bytes(), &[0; 4]].concat();
+        let mut bytes = Vec::new();
+        let request = Request::new(&mut bytes, RTM_NEWLINK, 0, 0).body(&body);
+        apply(
+            &mut a,
+            request.attribute(IFLA_IFNAME, b"wan\xff\0").finish(),
+        );
+        address(&mut a, local("10.0.1.1", 2), 0, RT_SCOPE_UNIVERSE);
+        assert_eq!(usable(&a)[0].interface, InterfaceName::new(b"wan\xff"));
+    }
+
+    #[test]
+    fn messages_that_are_cut_off_never_panic() {
+        let bodies = [
+            (RTM_NEWLINK, &[0; 16][..]),
+            (RTM_NEWADDR, &[AF_INET, 0, 0, 0, 0, 0, 0, 0]),
+        ];
+        for (kind, body) in bodies {
+            let mut bytes = Vec::new();
+            let request = Request::new(&mut bytes, kind, 0, 0).body(body);
             let bytes = request.u32(IFA_FLAGS, 0).finish();
             for len in 0..bytes.len() - 16 {
                 let payload = &bytes[16..16 + len];

@@ -41,4 +41,7 @@ pub struct LocalAddress {
     pub ifindex: IfIndex,
     /// The name of that interface.
     pub interface: InterfaceName,
+    /// Its preferred lifetime is over (RFC 4862): it serves the subflows that have it,
+    /// and no new ones.
+    pub deprecated: bool,
 }

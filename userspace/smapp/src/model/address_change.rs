@@ -6,7 +6,7 @@ use super::{EventKind, LocalAddress};
 /// A local address comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChange {
-    /// An address can be used from now on.
+    /// An address can be used from now on; or what is known of one has changed.
     Up(LocalAddress),
     /// An address can no longer be used.
     Down(LocalAddress),
@@ -30,7 +30,8 @@ impl AddressChange {
 }
 
 /// The changes that lead from `before` to `after`, first those of addresses that have gone.
-/// An address whose interface was renamed has not gone: it comes up with the new name.
+/// An address whose interface was renamed, or that is deprecated now, has not gone: it comes
+/// up once more.
 pub(crate) fn changes(
     before: &[LocalAddress],
     after: &[LocalAddress],
@@ -55,6 +56,7 @@ mod tests {
             address: address.parse().unwrap(),
             ifindex: IfIndex(ifindex),
             interface: InterfaceName::new(format!("eth{ifindex}").as_bytes()),
+            deprecated: false,
         }
     }
 
@@ -67,5 +69,11 @@ mod tests {
         ];
         let told: Vec<_> = changes(&[a, b], &[a, c]).collect();
         assert_eq!(told, [AddressChange::Down(b), AddressChange::Up(c)]);
+        let deprecated = LocalAddress {
+            deprecated: true,
+            ..a
+        };
+        let told: Vec<_> = changes(&[a], &[deprecated]).collect();
+        assert_eq!(told, [AddressChange::Up(deprecated)]);
     }
 }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 /// Longest name of an interface: `IFNAMSIZ` without the byte that ends it.
 const LONGEST: usize = 15;
 
-/// Name of a network interface, at most 15 bytes; empty if it is not known.
+/// Name of a network interface: 15 bytes at most, of any kind but `/` and white space;
+/// empty if it is not known. It is shown as UTF-8, with U+FFFD for what is none.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceName {
     bytes: [u8; LONGEST],
@@ -19,31 +20,28 @@ impl InterfaceName {
     /// A name as the kernel gives it; empty if it is not UTF-8, is too long or has a zero byte.
     pub fn new(name: &[u8]) -> Self {
         let mut bytes = [0; LONGEST];
-        match std::str::from_utf8(name) {
-            Ok(name) if name.len() <= LONGEST && !name.contains('\0') => {
-                bytes[..name.len()].copy_from_slice(name.as_bytes());
-            }
-            _ => {}
+        if name.len() <= LONGEST && !name.contains(&0) {
+            bytes[..name.len()].copy_from_slice(name);
         }
         Self { bytes }
     }
 
     /// The name.
-    pub fn as_str(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         let end = self.bytes.iter().position(|&b| b == 0);
-        std::str::from_utf8(&self.bytes[..end.unwrap_or(LONGEST)]).unwrap_or_default()
+        &self.bytes[..end.unwrap_or(LONGEST)]
     }
 }
 
 impl fmt::Display for InterfaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        f.pad(&String::from_utf8_lossy(self.as_bytes()))
     }
 }
 
 impl fmt::Debug for InterfaceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
+        fmt::Debug::fmt(&String::from_utf8_lossy(self.as_bytes()), f)
     }
 }
 
@@ -57,7 +55,7 @@ pub struct Pattern(String);
 impl Pattern {
     /// Whether a name fits.
     pub fn matches(&self, name: InterfaceName) -> bool {
-        fits(self.0.as_bytes(), name.as_str().as_bytes())
+        fits(self.0.as_bytes(), name.as_bytes())
     }
 }
 
@@ -128,12 +126,20 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_the_empty_one() {
-        assert_eq!(
-            InterfaceName::new(b"fifteencharacte").as_str(),
-            "fifteencharacte"
-        );
-        for name in [&b"sixteencharacter"[..], b"a\0b", b"\xff"] {
-            assert_eq!(InterfaceName::new(name).as_str(), "");
+        let longest = b"fifteencharacte";
+        assert_eq!(InterfaceName::new(longest).as_bytes(), longest);
+        for name in [&b"sixteencharacter"[..], b"a\0b"] {
+            assert_eq!(InterfaceName::new(name), InterfaceName::default());
         }
+    }
+
+    #[test]
+    fn a_name_is_bytes() {
+        let [one, other] = [b"wan\xff", b"wan\xfe"].map(|name| InterfaceName::new(name));
+        assert_ne!(one, other);
+        assert_eq!(one.as_bytes(), b"wan\xff");
+        assert_eq!(one.to_string(), "wan\u{fffd}");
+        let pattern: Pattern = "wan?".parse().unwrap();
+        assert!(pattern.matches(one) && pattern.matches(other));
     }
 }

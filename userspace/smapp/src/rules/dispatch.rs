@@ -174,7 +174,7 @@ impl Dispatch {
         context.explain(token, format_args!("reload: now {word}"));
         if let Some(running) = old.and_then(|id| self.policies.get_mut(&id)) {
             running.connections.remove(&token);
-            let context = &mut context.within(&running.connections);
+            let context = &mut context.within(&running.connections, Some(token));
             running.policy.handle(context, &Notice::Closed(&connection));
         }
         context.cancel_all(token);
@@ -183,7 +183,7 @@ impl Dispatch {
         }
         if let Some(running) = policy.and_then(|id| self.policies.get_mut(&id)) {
             running.connections.insert(token);
-            let context = &mut context.within(&running.connections);
+            let context = &mut context.within(&running.connections, Some(token));
             running.policy.handle(context, &Notice::Attached(token));
         }
     }
@@ -218,7 +218,7 @@ impl Dispatch {
 impl Running {
     fn tell(&mut self, context: &mut Context<'_>, notice: &Notice<'_>) {
         if notice.is_for(self.events) {
-            let context = &mut context.within(&self.connections);
+            let context = &mut context.within(&self.connections, notice.token());
             self.policy.handle(context, notice);
         }
     }

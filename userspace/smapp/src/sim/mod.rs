@@ -60,6 +60,7 @@ fn start(connection: &Connection, subflow: Subflow) -> Start {
 ///     address: "10.0.1.1".parse().unwrap(),
 ///     ifindex: IfIndex(2),
 ///     interface: InterfaceName::new(b"eth0"),
+///     deprecated: false,
 /// });
 /// sim.at(Duration::from_secs(1), move |sim| {
 ///     let mut connection = Connection::default();

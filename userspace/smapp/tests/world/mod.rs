@@ -37,6 +37,7 @@ pub fn local(address: &str) -> LocalAddress {
         address: ip(address),
         ifindex: IfIndex(ifindex),
         interface: InterfaceName::new(name.as_bytes()),
+        deprecated: false,
     }
 }
 

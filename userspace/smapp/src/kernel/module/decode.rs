@@ -277,6 +277,8 @@ fn decode_local_address(attributes: Attributes<'_>) -> Result<Option<LocalAddres
         address: ip.ok_or(Malformed::Absent("address"))?,
         ifindex: ifindex.ok_or(Malformed::Absent("ifindex"))?,
         interface,
+        // The module does not say.
+        deprecated: false,
     };
     Ok(is_global(scope).then_some(local))
 }

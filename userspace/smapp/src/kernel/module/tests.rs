@@ -153,6 +153,7 @@ fn a_local_address_is_read() {
         address: "fd00:2::1".parse().unwrap(),
         ifindex: IfIndex(3),
         interface: InterfaceName::new(b"eth1"),
+        deprecated: false,
     };
     assert_eq!(change, Some(AddressChange::Up(expected)));
     assert_eq!(event(&NEW_LOCAL_ADDR).unwrap(), None);
