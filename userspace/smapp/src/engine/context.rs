@@ -70,7 +70,7 @@ impl<'a> Context<'a> {
     }
 
     /// The word for what is at hand: that of an event, or `attached`, `timer`, `control`,
-    /// `reload`.
+    /// `reload`, `routes`.
     pub fn event(&self) -> &'static str {
         self.journal.event()
     }
@@ -91,6 +91,12 @@ impl<'a> Context<'a> {
         self.table.iter().filter(|c| self.is_ours(c.token))
     }
 
+    /// Lets subflows of a connection leave the interface or address that its program is
+    /// bound to, or no longer so.
+    pub(crate) fn unbind(&mut self, token: Token, unbind: bool) {
+        self.table.unbind(token, unbind);
+    }
+
     /// Asks the kernel for a connection: with what TCP and Multipath TCP know
     /// of it now. The table stays as it is, its changes are events.
     pub fn query(&mut self, token: Token) -> Result<Connection, Error> {
@@ -105,7 +111,8 @@ impl<'a> Context<'a> {
         ours.flat_map(|token| self.table.remote_addresses(token))
     }
 
-    /// The usable local addresses.
+    /// The local addresses; [`usable_addresses`](Self::usable_addresses) has those from
+    /// which a connection may have new subflows.
     pub fn addresses(&self) -> &'a [LocalAddress] {
         self.addresses
     }
@@ -121,7 +128,8 @@ impl<'a> Context<'a> {
     ) -> Result<Subflow, Error> {
         self.check(token)?;
         self.table.allow(token, subflow, self.kernel.now())?;
-        let created = self.kernel.subflow_create(token, subflow)?;
+        let subflow = self.table.confine(token, subflow);
+        let created = self.kernel.subflow_create(token, &subflow)?;
         self.table.add(token, created);
         Ok(created)
     }
@@ -142,7 +150,8 @@ impl<'a> Context<'a> {
         let mut answers: Vec<Result<(), Error>> = Vec::with_capacity(subflows.len());
         answers.extend(subflows.iter().map(allow));
         let allowed = subflows.iter().zip(&answers).filter(|(_, may)| may.is_ok());
-        let commands = allowed.map(|(subflow, _)| Command::SubflowCreate(token, *subflow));
+        let commands = allowed.map(|(subflow, _)| self.table.confine(token, subflow));
+        let commands = commands.map(|subflow| Command::SubflowCreate(token, subflow));
         let commands: Vec<_> = commands.collect();
         let mut created = self.kernel.commands(&commands).into_iter();
         let answer = |may: Result<(), Error>| {
@@ -177,7 +186,9 @@ impl<'a> Context<'a> {
         backup: bool,
     ) -> Result<(), Error> {
         self.check(token)?;
-        self.kernel.subflow_set_backup(token, id, backup)
+        self.kernel.subflow_set_backup(token, id, backup)?;
+        self.table.set_backup(token, id, backup);
+        Ok(())
     }
 
     /// Announces a local address to the peer, with a port unless it is the one

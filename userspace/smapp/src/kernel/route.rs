@@ -12,16 +12,25 @@ use std::net::IpAddr;
 
 use neli::consts::socket::NlFamily;
 
-use crate::model::{IfIndex, InterfaceName, LocalAddress};
+use crate::model::{IfIndex, InterfaceName, LocalAddress, RouteQuery};
 use crate::netlink::{self, Attributes, Error, Malformed, Message, Request, Socket};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_GETROUTE: u16 = 26;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
+
+const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
+const RTA_OIF: u16 = 4;
+const RTA_MARK: u16 = 16;
+const RTA_UID: u16 = 25;
+/// Answer with the entry of the routing tables.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -82,6 +91,59 @@ impl Route {
             return Ok(listing.usable().collect());
         }
         Err(Error::Interrupted(NAME))
+    }
+}
+
+impl Route {
+    /// By which interface packets leave; a refusal is that there is no route.
+    ///
+    /// For a socket that is bound to an interface the kernel takes every IPv4 address to be on
+    /// its link if there is no route; not so if it has to show the entry. With IPv6 the
+    /// interface is a wish only: the answer may have another.
+    pub fn lookup(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        const NAME: &str = "route";
+        let (family, length) = match query.to {
+            IpAddr::V4(_) => (AF_INET, 32),
+            IpAddr::V6(_) => (AF_INET6, 128),
+        };
+        let flags = match query.bound {
+            Some(_) if query.to.is_ipv4() => RTM_F_FIB_MATCH,
+            _ => 0,
+        };
+        // struct rtmsg: family, lengths of both prefixes, what nobody asks for, flags
+        let body = [
+            &[family, length, length, 0, 0, 0, 0, 0][..],
+            &flags.to_ne_bytes(),
+        ]
+        .concat();
+        self.seq = self.seq.wrapping_add(1);
+        let mut request = Request::new(&mut self.request, RTM_GETROUTE, 0, self.seq)
+            .body(&body)
+            .address(RTA_DST, query.to)
+            .address(RTA_SRC, query.from);
+        for (kind, value) in [
+            (RTA_OIF, query.bound.map(|index| index.0)),
+            (RTA_MARK, query.mark),
+            (RTA_UID, query.uid),
+        ] {
+            if let Some(value) = value {
+                request = request.u32(kind, value);
+            }
+        }
+        // An entry with several next hops has none of its own.
+        let mut out = query.bound;
+        self.socket
+            .call(NAME, self.seq, request.finish(), |message| {
+                let attributes = message.payload.get(body.len()..).unwrap_or_default();
+                for attribute in Attributes::new(attributes) {
+                    let attribute = attribute?;
+                    if attribute.kind == RTA_OIF {
+                        out = Some(IfIndex(attribute.u32()?));
+                    }
+                }
+                Ok(())
+            })?;
+        out.ok_or(Error::NoAnswer(NAME))
     }
 }
 
