@@ -6,8 +6,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
-# Which of the kernels the guest boots: gcc or debug.
+# Which of the kernels the guest boots: gcc, debug, or one of Debian as it is
+# (scripts/debian-kernel --list).
 KERNEL ?= gcc
+# What tests and demo use of it: module or stock (default: the module where it is).
+INTERFACE ?=
+CHOICE = $(addprefix SMAPP_KERNEL_INTERFACE=,$(INTERFACE))
 # Passed to the guest tests, a part of a test's name for example.
 ARGS ?=
 # How long each of the races goes on, in seconds of real time; the debug kernel is slower.
@@ -19,8 +23,12 @@ BIN := target/x86_64-unknown-linux-gnu/release
 GUEST := target/guest
 # cargo runs every test binary as the payload of a guest.
 RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/qemu/run
-# Or here, in namespaces.
-RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(BIN)/here test"
+# Programs and tests are built at once: the same packages have the same features.
+FOR_GUEST := -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure
+# Or here, in namespaces; built without optimisation, for a short way to it.
+HERE := target/x86_64-unknown-linux-gnu/debug/here
+RUN_HERE := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(CURDIR)/$(HERE) test"
+FOR_HERE := -p smapp-cli -p smapp-tests
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,22 +42,35 @@ kernel: setup ## fetch, patch and build the kernel of the guest
 kernel-debug: setup ## the same with KASAN, lockdep, kmemleak ..
 	@scripts/kernel debug
 
+# What packs the guest and the programs in it comes from the kernel that is built here.
 module: setup ## build smapp_pm.ko, and the kernel if need be
-	@scripts/module $(KERNEL)
+	@scripts/module $(if $(filter debian-%,$(KERNEL)),gcc,$(KERNEL))
+	@$(if $(filter debian-%,$(KERNEL)),scripts/debian-kernel $(KERNEL))
 
 programs: setup
-	@$(CARGO) build --release -p smapp-cli -p smapp-init -p smapp-tests -p smapp-measure --bins
+	@$(CARGO) build --release $(FOR_GUEST) --bins
 
+IN_GUEST := smapp smapp-init topology here
 # Packed anew if the list or a program has changed.
-$(addprefix $(BIN)/,smapp smapp-init topology): programs ;
+$(addprefix $(BIN)/,$(IN_GUEST)): programs ;
 $(GUEST)/base.cpio: qemu/initramfs qemu/initramfs.list qemu/python-modules spec/smapp_pm.yaml \
-		$(addprefix $(BIN)/,smapp smapp-init topology) | module
+		$(addprefix $(BIN)/,$(IN_GUEST)) | module
 	@qemu/initramfs $(GUEST)/gen_init_cpio $(BIN) $@
 
 guest: module $(GUEST)/base.cpio ## build everything that qemu/run needs
 
-demo: guest ## watch a controller keep a download alive when its path dies
-	@qemu/run --kernel $(KERNEL) $(BIN)/demo
+# What runs on this machine's own kernel needs no guest, and less to be installed.
+here:
+	@scripts/setup --try
+	@$(CARGO) build $(FOR_HERE) --bin smapp --bin here --bin demo
+
+try: here ## watch it on this machine's own kernel, as root, in namespaces: two minutes
+	@if $(HERE) check; then $(HERE) run $(dir $(HERE))demo; else \
+		echo "Going on in a guest (make demo), whose kernel is to be built first: half an hour on 2 CPUs."; \
+		$(MAKE) --no-print-directory demo; fi
+
+demo: guest ## watch a policy keep a download alive when its path dies
+	@SMAPP_APPEND="$(CHOICE)" qemu/run --kernel $(KERNEL) $(BIN)/demo
 
 shell: guest ## a prompt in the guest, inside a topology of two paths
 	@qemu/run --kernel $(KERNEL) --shell
@@ -57,8 +78,8 @@ shell: guest ## a prompt in the guest, inside a topology of two paths
 # A guest has one CPU: the other tests run meanwhile, and what it says is shown after them.
 test: setup ## all tests: first what takes seconds, then those in the guest
 	@$(MAKE) --no-print-directory test-host
-	@$(MAKE) --no-print-directory programs
-	@if $(BIN)/here check; then $(MAKE) --no-print-directory test-here; \
+	@$(MAKE) --no-print-directory here
+	@if $(HERE) check; then $(MAKE) --no-print-directory test-here; \
 	else echo "Not tested on this machine's own kernel: it lacks the above. The guest does not need it."; fi
 	@echo "Next: the guest. The first time its kernel is fetched and built (half an hour on 2 CPUs);"
 	@echo "then some 15 minutes for its tests, those of its runner, and the experiments in short."
@@ -76,19 +97,26 @@ test-host: setup ## the tests that need no guest
 	@$(CARGO) test -p smapp-lifecycle
 
 # The stock interface has no tests but those of the network yet.
-test-here: programs ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
-	@$(RUN_HERE) $(CARGO) test --release -p smapp-tests --test guest -- $(or $(ARGS),network::)
+test-here: here ## the tests on this machine's own kernel, in namespaces, as root (ARGS=part-of-a-name)
+	@$(CHOICE) $(RUN_HERE) $(CARGO) test $(FOR_HERE) --test guest -- $(or $(ARGS),network::)
 
-test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes)
+test-runner: guest ## qemu/run fails where it must (KERNEL=debug: planted mistakes; debian-6.1 ..)
 	@SMAPP_KERNEL=$(KERNEL) qemu/selftest
 
-test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug)
-	@SMAPP_KERNEL=$(KERNEL) $(RUNNER) $(CARGO) test --release -p smapp-tests --test guest -- $(ARGS)
+test-guest: guest ## the tests in the guest (ARGS=part-of-a-name, KERNEL=debug or debian-6.1 .., INTERFACE=stock)
+	@SMAPP_KERNEL=$(KERNEL) SMAPP_APPEND="smapp.tests $(CHOICE) $(if $(filter stock,$(INTERFACE)),smapp.no-module)" \
+		$(RUNNER) $(CARGO) test --release $(FOR_GUEST) --test guest -- $(ARGS)
+
+test-kernels: guest ## the tests in the guest on Debian's kernels as they are (KERNELS="debian-6.1 ..", ARGS=part)
+	@scripts/test-kernels $(KERNELS) $(if $(ARGS),-- $(ARGS))
+
+kernels-page: ## write the tables of docs/kernels.md from the last whole runs of test-kernels
+	@scripts/kernels-page
 
 test-races: guest ## what happens at the same time, on 2 CPUs (RACE=seconds each, KERNEL=debug)
 	@SMAPP_KERNEL=$(KERNEL) SMAPP_TIME=real SMAPP_APPEND=SMAPP_RACE_SECONDS=$(RACE) \
 		SMAPP_TIMEOUT=$${SMAPP_TIMEOUT:-$$((1200 + 8 * $(RACE)))} $(RUNNER) \
-		$(CARGO) test --release -p smapp-tests --test race -- --nocapture $(ARGS)
+		$(CARGO) test --release $(FOR_GUEST) --test race -- --nocapture $(ARGS)
 
 test-debug: ## the tests in the guest and the races, on the debug kernel
 	@SMAPP_TIMEOUT=10800 $(MAKE) --no-print-directory test-guest KERNEL=debug
@@ -110,7 +138,7 @@ experiments: guest $(GUEST)/hops.so ## the paper's evaluation, into report/ (ONL
 test-experiments: ## the experiments in short: who wins, and the same again for a seed
 	@$(MAKE) --no-print-directory experiments QUICK=1
 
-fuzz: setup ## fuzz the parsers and the controllers (ARGS=SECONDS for each target)
+fuzz: setup ## fuzz the parsers and the policies (ARGS=SECONDS for each target)
 	@CARGO=$(CARGO) fuzz/run $(ARGS)
 
 fuzz-guest: guest ## a million mutated messages to the family (ARGS=MESSAGES SEED)
@@ -141,6 +169,6 @@ clean: ## remove what was built here (the caches stay)
 
 # Whatever -j says: the stages use all CPUs themselves.
 .NOTPARALLEL:
-.PHONY: help setup kernel kernel-debug module programs guest demo shell test test-host \
-	test-here test-runner test-guest test-races test-debug test-upstream test-experiments \
-	experiments lint fuzz fuzz-guest scale bench hops clean
+.PHONY: help setup kernel kernel-debug module programs guest here try demo shell test \
+	test-host test-here test-runner test-guest test-kernels kernels-page test-races test-debug \
+	test-upstream test-experiments experiments lint fuzz fuzz-guest scale bench hops clean

@@ -11,6 +11,7 @@ use crate::{
     stats,
     sys::{
         connection::{Connection, ConnectionInfo},
+        family::{Delivery, Multicast},
         local_address::LocalAddress,
         message::{Body, Context},
         net::Net,
@@ -48,33 +49,33 @@ macro_rules! events {
 }
 
 events! {
-    CREATED: ATOMIC, SUBFLOW + CONNECTION_OWNER;
-    ESTAB: ATOMIC, SUBFLOW + CONNECTION_OWNER;
-    CLOSED: PROCESS, CONNECTION_IDENTITY;
-    SUB_ESTAB: ATOMIC, SUBFLOW;
-    SUB_CLOSED: PROCESS, SUBFLOW + SUBFLOW_FATE;
-    SUB_PRIORITY: ATOMIC, SUBFLOW;
-    TIMEOUT: ATOMIC, SUBFLOW + SUBFLOW_TIMER;
-    ADD_ADDR: ATOMIC, CONNECTION_IDENTITY + NEST + ADDRESS_ANNOUNCED;
-    REM_ADDR: ATOMIC, CONNECTION_IDENTITY + CONNECTION_WITHDRAWN;
-    NEW_LOCAL_ADDR: ATOMIC, NEST + ADDRESS_LOCAL;
-    DEL_LOCAL_ADDR: ATOMIC, NEST + ADDRESS_LOCAL;
+    CREATED: Atomic, SUBFLOW + CONNECTION_OWNER;
+    ESTAB: Atomic, SUBFLOW + CONNECTION_OWNER;
+    CLOSED: Process, CONNECTION_IDENTITY;
+    SUB_ESTAB: Atomic, SUBFLOW;
+    SUB_CLOSED: Process, SUBFLOW + SUBFLOW_FATE;
+    SUB_PRIORITY: Atomic, SUBFLOW;
+    TIMEOUT: Atomic, SUBFLOW + SUBFLOW_TIMER;
+    ADD_ADDR: Atomic, CONNECTION_IDENTITY + NEST + ADDRESS_ANNOUNCED;
+    REM_ADDR: Atomic, CONNECTION_IDENTITY + CONNECTION_WITHDRAWN;
+    NEW_LOCAL_ADDR: Atomic, NEST + ADDRESS_LOCAL;
+    DEL_LOCAL_ADDR: Atomic, NEST + ADDRESS_LOCAL;
 }
 
 impl Event {
-    pub(crate) fn has_listeners(&self) -> bool {
-        FAMILY.has_listeners(self.group)
+    /// Whether anybody listens, in whichever network namespace: the core counts all together.
+    fn has_listeners(&self) -> bool {
+        FAMILY.has_listeners(self.group as u32)
     }
 
-    /// Sends an event about a connection to those who listen. False if somebody did and it was
-    /// lost.
+    /// Sends an event about a connection to those who listen.
     pub(crate) fn send(
         &self,
         connection: &Connection,
         fill: impl FnOnce(&mut Body<'_>, &ConnectionInfo<'_>) -> Result,
-    ) -> bool {
+    ) -> Delivery {
         if !self.has_listeners() {
-            return true;
+            return Delivery::Unheard;
         }
         let info = connection.info();
         self.multicast(info.net(), |body| {
@@ -112,10 +113,14 @@ impl Event {
         }
     }
 
-    fn multicast(&self, net: &Net, fill: impl FnOnce(&mut Body<'_>) -> Result) -> bool {
+    fn multicast(&self, net: &Net, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Delivery {
         let to = (self.group, self.cmd);
-        let sent = FAMILY.multicast(net, to, (self.size, self.context), fill);
-        stats::count(self.cmd, sent);
-        sent
+        let delivery = FAMILY.multicast(net, to, (self.size, self.context), fill);
+        match delivery {
+            Delivery::Delivered => stats::count(self.cmd, true),
+            Delivery::Lost => stats::count(self.cmd, false),
+            Delivery::Unheard => {}
+        }
+        delivery
     }
 }

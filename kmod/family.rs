@@ -6,14 +6,15 @@ use crate::{
     command::{
         Announce, ConnGet, Counted, StatsGet, SubflowCreate, SubflowDestroy, SubflowSet, Withdraw,
     },
-    sys::family::{Family, Group, Operation},
+    group::{GROUPS, NAME},
+    sys::family::{family, Operation},
     uapi, LocalModule,
 };
-use kernel::module::this_module;
+use kernel::{module::this_module, net::netlink::Family};
 
-pub(crate) static FAMILY: Family = Family::new(
+pub(crate) static FAMILY: Family = family(
     this_module::<LocalModule>(),
-    (uapi::FAMILY, uapi::VERSION),
+    (NAME, uapi::VERSION),
     &OPERATIONS,
     &GROUPS,
 );
@@ -26,15 +27,5 @@ static OPERATIONS: [Operation; 8] = [
     Operation::command::<Counted<SubflowSet>>(),
     Operation::command::<Counted<Announce>>(),
     Operation::command::<Counted<Withdraw>>(),
-    Operation::command::<Counted<StatsGet>>(),
+    Operation::host_command::<Counted<StatsGet>>(),
 ];
-
-static GROUPS: [Group; uapi::GROUPS.len()] = {
-    let mut groups = [const { Group::new("") }; uapi::GROUPS.len()];
-    let mut i = 0;
-    while i < groups.len() {
-        groups[i] = Group::new(uapi::GROUPS[i]);
-        i += 1;
-    }
-    groups
-};

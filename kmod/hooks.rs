@@ -13,6 +13,7 @@ use crate::{
     sys::{
         address::Endpoint,
         connection::{Connection, Join},
+        family::Delivery,
         local_address::LocalAddress,
         notifier::Watcher,
         path_manager::PathManager,
@@ -69,10 +70,11 @@ impl PathManager for Smapp {
     }
 
     fn address_announced(connection: &Connection, address: Endpoint<'_>) -> bool {
-        if !ADD_ADDR.has_listeners() {
-            return module_parameters::echo_add_addr.value();
+        match ADD_ADDR.send(connection, |body, _| put_address(body, &address)) {
+            Delivery::Delivered => true,
+            Delivery::Unheard => module_parameters::echo_add_addr.value(),
+            Delivery::Lost => false,
         }
-        ADD_ADDR.send(connection, |body, _| put_address(body, &address))
     }
 
     fn addresses_withdrawn(connection: &Connection, ids: &[u8]) {
@@ -82,7 +84,7 @@ impl PathManager for Smapp {
     }
 
     fn accepts_subflow(connection: &Connection) -> bool {
-        connection.info().extra_subflows() < module_parameters::peer_subflows.value()
+        connection.info().peer_subflows() < module_parameters::peer_subflows.value()
     }
 
     fn accepts_join(join: &Join<'_>) -> bool {

@@ -34,7 +34,7 @@ pub(crate) const SUBFLOW_IDENTITY: usize = 112;
 pub(crate) const SUBFLOW_FATE: usize = 56;
 
 /// How the retransmission timer of a subflow stands. In timeout and conn-get.
-pub(crate) const SUBFLOW_TIMER: usize = 40;
+pub(crate) const SUBFLOW_TIMER: usize = 48;
 
 /// What TCP says of a subflow. In conn-get.
 pub(crate) const SUBFLOW_TCP: usize = 12;

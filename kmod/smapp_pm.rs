@@ -3,14 +3,15 @@
 //! An MPTCP path manager whose decisions are taken in user space.
 //!
 //! Hooks ([`hooks`]) become events ([`event`]), requests become commands ([`command`]). What both
-//! look like ([`wire`]) is written in `spec/smapp_pm.yaml`, from which [`uapi`], [`policy`] and
-//! [`size`] are generated.
+//! look like ([`wire`]) is written in `spec/smapp_pm.yaml`, from which [`uapi`], [`group`],
+//! [`policy`] and [`size`] are generated.
 
 #![deny(unsafe_code)]
 
 mod command;
 mod event;
 mod family;
+mod group;
 mod hooks;
 mod load;
 mod path_manager;
@@ -54,5 +55,5 @@ module! {
 struct Module {
     _path_manager: sys::path_manager::Registration,
     _local_addresses: sys::notifier::Registration,
-    _family: sys::family::Registration,
+    _family: kernel::net::netlink::Registration,
 }

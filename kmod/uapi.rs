@@ -35,7 +35,8 @@ pub mod cmd {
     /// port) with which it was announced. The subflows of this host stay. EBUSY as
     /// long as an announcement or a withdrawal is still to be sent.
     pub const WITHDRAW: u8 = 6;
-    /// Get what the module has counted.
+    /// Get what the module has counted, in all network namespaces: for those with
+    /// CAP_NET_ADMIN on the host.
     pub const STATS_GET: u8 = 7;
     /// A connection exists: the SYN/ACK of MP_CAPABLE has arrived (client) or
     /// the third ACK (server). No subflow can be added yet.
@@ -48,21 +49,24 @@ pub mod cmd {
     pub const SUB_ESTAB: u8 = 19;
     /// A subflow is over, or could not be set up; errno tells why.
     pub const SUB_CLOSED: u8 = 20;
-    /// The retransmission timer of a subflow has expired; rto, backoff and
-    /// retransmits are the values now in force. The SYN of a join reports its
-    /// timeouts as well.
+    /// A subflow makes no progress: its timer has expired, and what was sent was
+    /// not acknowledged (retransmits), a probe went out (probes), or this host
+    /// could not send. The values are those now in force. The SYN of a join reports
+    /// its timeouts as well.
     pub const TIMEOUT: u8 = 21;
     /// The peer asked to use a subflow as backup only, or no longer so (backup-peer).
     pub const SUB_PRIORITY: u8 = 22;
-    /// The peer announced an address. It is echoed once a message for this event
-    /// is on its way to the listeners; else the peer announces it again.
+    /// The peer announced an address. It is echoed once a listener in the network
+    /// namespace has this event; else the peer announces it again. If nobody listens
+    /// there, the module parameter echo_add_addr decides.
     pub const ADD_ADDR: u8 = 23;
     /// The peer withdrew addresses, all IDs of one RM_ADDR. The kernel closes the
     /// subflows to them.
     pub const REM_ADDR: u8 = 24;
     /// This host can use an address from now on: it was added, its interface came up,
     /// or for IPv6 duplicate address detection has ended well. Its nest gives address,
-    /// ifindex, interface and scope. Not told of the loopback interface.
+    /// ifindex, interface and scope. Told again, with the new name, when an interface
+    /// that is up is renamed. Not told of the loopback interface.
     pub const NEW_LOCAL_ADDR: u8 = 25;
     /// This host can no longer use an address: it was removed, or its interface goes
     /// down. The subflows that use it stay.
@@ -188,7 +192,9 @@ pub mod subflow {
     pub const ERRNO_SOFT: u16 = 15;
     /// Reason code of a received MP_TCPRST (RFC 8684 section 3.6); absent if none came.
     pub const RESET_REASON: u16 = 16;
-    /// Current retransmission timeout in microseconds, backoff included.
+    /// Current retransmission timeout in microseconds, backoff included. It is
+    /// also doubled for each of the probes: probes and retransmissions that
+    /// nobody answers look alike, a probe that is answered starts anew.
     pub const RTO: u16 = 17;
     /// Exponent of the backoff in force. The first timeouts of a SYN do not
     /// back off, see sysctl tcp_syn_linear_timeouts.
@@ -211,8 +217,12 @@ pub mod subflow {
     pub const RESET_TRANSIENT: u16 = 26;
     /// Close with a RST instead of a FIN.
     pub const RESET: u16 = 27;
+    /// Probes in a row without an answer, while nothing is in flight: the peer
+    /// has closed its window, or the data cannot leave this host (no route, a
+    /// firewall). Absent if the timer is that of a retransmission.
+    pub const PROBES: u16 = 28;
     /// The highest attribute.
-    pub const MAX: u16 = 27;
+    pub const MAX: u16 = 28;
 }
 
 /// What the module has counted since it was loaded, in all network namespaces.
@@ -231,9 +241,9 @@ pub mod stats {
 pub mod operation_stats {
     /// Number of the event or command.
     pub const OPERATION: u16 = 1;
-    /// Events sent because somebody listened, or commands that succeeded.
+    /// Events that a listener was given, or commands that succeeded.
     pub const DONE: u16 = 2;
-    /// Events lost for want of memory (their listeners got ENOBUFS), or commands refused.
+    /// Events that no listener was given (they got ENOBUFS), or commands refused.
     pub const FAILED: u16 = 3;
     /// The highest attribute.
     pub const MAX: u16 = 3;

@@ -106,7 +106,11 @@ pub(crate) fn put_timer(body: &mut Body<'_>, info: &SubflowInfo) -> Result {
     body.u8(subflow::BACKOFF, info.backoff())?;
     body.u8(subflow::RETRANSMITS, info.retransmits())?;
     body.u32(subflow::ERRNO_SOFT, info.errno_soft())?;
-    body.u32(subflow::UNACKED, info.unacked())
+    body.u32(subflow::UNACKED, info.unacked())?;
+    match info.probes() {
+        0 => Ok(()),
+        probes => body.u8(subflow::PROBES, probes),
+    }
 }
 
 /// Too small a message loses an event, too large a one wastes memory.

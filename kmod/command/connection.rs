@@ -38,9 +38,13 @@ fn put_details(body: &mut Body<'_>, info: &SubflowInfo, tcp: &TcpInfo) -> Result
 const HEAD_SIZE: usize =
     size::CONNECTION_IDENTITY + size::CONNECTION_OWNER + size::CONNECTION_STATE + MptcpInfo::SIZE;
 
-/// Everything about a connection but its subflows.
+/// Everything about a connection but its subflows. Fails if it has given its token back since it
+/// was found.
 fn put_head(body: &mut Body<'_>, held: &Held) -> Result {
     let info = held.info();
+    if info.token() == 0 {
+        return Err(code::ESRCH);
+    }
     put_connection(body, &info)?;
     put_owner(body, &info)?;
     body.flag(connection::FALLBACK, info.fallback())?;
@@ -90,10 +94,12 @@ impl Dump for ConnGet {
         let mut empty = true;
         loop {
             let before = *cursor;
-            let [_, _, first, ..] = before;
             let Some(held) = Held::next(page.net(), cursor, &PATH_MANAGER) else {
                 return Ok(());
             };
+            let [_, token, split, from, ..] = *cursor;
+            // The one that was split may be gone: then this one begins with its first subflow.
+            let first = if split == token { from } else { 0 };
             let mut next = first;
             let mut cut = false;
             let filled = page.message(|body| {
@@ -114,17 +120,14 @@ impl Dump for ConnGet {
                 }
             });
             match filled {
-                Ok(()) if !cut => {
-                    let [_, _, first, ..] = cursor;
-                    *first = 0;
-                    empty = false;
-                }
+                Ok(()) if !cut => empty = false,
                 Ok(()) => {
-                    *cursor = before;
-                    let [_, _, first, ..] = cursor;
-                    *first = next;
+                    let [slot, last, ..] = before;
+                    *cursor = [slot, last, token, next, 0, 0];
                     return Ok(());
                 }
+                // Closed since it was found.
+                Err(code::ESRCH) => {}
                 Err(error) => {
                     *cursor = before;
                     return if empty { Err(error) } else { Ok(()) };

@@ -120,6 +120,11 @@ impl<'a> ConnectionInfo<'a> {
         self.info.extra_subflows
     }
 
+    /// Those of the extra subflows that the peer has opened.
+    pub(crate) fn peer_subflows(&self) -> u8 {
+        self.info.peer_subflows
+    }
+
     pub(crate) fn server_side(&self) -> bool {
         self.info.server_side
     }

@@ -2,24 +2,23 @@
 
 //! A generic netlink family: its commands and its multicast groups.
 //!
-//! `kernel::net::netlink` of Linux 7.3 knows multicast in the initial network namespace only; this
-//! adds namespaces, privileges, commands with policies, and dumps.
+//! What `kernel::net::netlink` has no types for: operations with policies, dumps, and events in any
+//! network namespace.
 //!
 //! C header: [`include/net/genetlink.h`](srctree/include/net/genetlink.h)
 
 use super::{
     attribute::{PolicyTable, HIGHEST},
-    message::{append, Body, Context, Message},
-    name::copy_name,
+    message::{append, Body, Context},
     net::Net,
     request::{Cursor, Page, Request},
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{marker::PhantomData, ptr::NonNull, slice};
 use kernel::{
     bindings,
-    error::{code, from_result, to_result},
+    error::{code, from_result, Error},
+    net::netlink::{Family, MulticastGroup, NetlinkSkBuff},
     prelude::*,
-    types::Opaque,
     ThisModule,
 };
 
@@ -117,6 +116,13 @@ impl Operation {
         Self(operation)
     }
 
+    /// A command for those with CAP_NET_ADMIN on the host, not only in a network namespace.
+    pub(crate) const fn host_command<C: Command>() -> Self {
+        let mut operation = Self::command::<C>();
+        operation.0.flags = (bindings::GENL_CMD_CAP_DO | bindings::GENL_ADMIN_PERM) as u8;
+        operation
+    }
+
     /// A dump without attributes for those with CAP_NET_ADMIN in the network namespace.
     pub(crate) const fn dump<D: Dump>() -> Self {
         let mut operation: bindings::genl_split_ops = pin_init::zeroed();
@@ -127,136 +133,110 @@ impl Operation {
     }
 }
 
-/// A multicast group for those with CAP_NET_ADMIN in the network namespace.
-#[repr(transparent)]
-pub(crate) struct Group(bindings::genl_multicast_group);
-
-// SAFETY: Never written to.
-unsafe impl Sync for Group {}
-
-impl Group {
-    pub(crate) const fn new(name: &str) -> Self {
-        let mut group: bindings::genl_multicast_group = pin_init::zeroed();
-        copy_name(&mut group.name, name);
-        group.flags = bindings::GENL_MCAST_CAP_NET_ADMIN;
-        Self(group)
-    }
+/// The family of the module: see [`Family::const_new`]. It knows network namespaces and runs its
+/// commands in parallel.
+///
+/// `operations` is sorted by command, the command before its dump.
+pub(crate) const fn family(
+    module: &ThisModule,
+    (name, version): (&CStr, u8),
+    operations: &'static [Operation],
+    groups: &'static [MulticastGroup],
+) -> Family {
+    let first = operations.as_ptr().cast();
+    // SAFETY: An `Operation` is a transparent wrapper.
+    let operations = unsafe { slice::from_raw_parts(first, operations.len()) };
+    let (name, version) = (name.to_bytes_with_nul(), version as u32);
+    // SAFETY: The callbacks of an `Operation` take what the core gives them.
+    unsafe { Family::const_new_with_ops(module, name, version, groups, operations) }
 }
 
-/// A generic netlink family.
-#[repr(transparent)]
-pub(crate) struct Family(Opaque<bindings::genl_family>);
+/// A multicast group for those with CAP_NET_ADMIN in the network namespace.
+pub(crate) const fn group(name: &CStr) -> MulticastGroup {
+    MulticastGroup::const_new(name).with_flags(bindings::GENL_MCAST_CAP_NET_ADMIN)
+}
 
-// SAFETY: Only the core writes to a family, under its own locks.
-unsafe impl Sync for Family {}
+/// What became of an event.
+pub(crate) enum Delivery {
+    /// A listener has it.
+    Delivered,
+    /// Nobody listens in the network namespace.
+    Unheard,
+    /// No listener has it, and those that there are read ENOBUFS.
+    Lost,
+}
 
-impl Family {
-    /// A family that knows network namespaces and runs its commands in parallel.
-    ///
-    /// `operations` is sorted by command, the command before its dump.
-    pub(crate) const fn new(
-        module: &ThisModule,
-        (name, version): (&str, u8),
-        operations: &'static [Operation],
-        groups: &'static [Group],
-    ) -> Self {
-        assert!(operations.len() <= u8::MAX as usize && groups.len() <= u8::MAX as usize);
-        // The bitfield netnsok:1, parallel_ops:1, which bindgen can not set in a constant.
-        let flags: u8 = if cfg!(target_endian = "little") {
-            0x03
-        } else {
-            0xc0
-        };
-        let mut family: bindings::genl_family = pin_init::zeroed();
-        copy_name(&mut family.name, name);
-        family.version = version as c_uint;
-        // SAFETY: A bitfield unit of one byte is that byte.
-        family._bitfield_1 =
-            unsafe { core::mem::transmute::<u8, bindings::__BindgenBitfieldUnit<[u8; 1]>>(flags) };
-        family.n_split_ops = operations.len() as u8;
-        family.n_mcgrps = groups.len() as u8;
-        family.split_ops = operations.as_ptr().cast();
-        family.mcgrps = groups.as_ptr().cast();
-        family.module = module.as_ptr();
-        Self(Opaque::new(family))
-    }
+/// Sending in any network namespace.
+pub(crate) trait Multicast {
+    /// Sends an event of at most `size` bytes of attributes to the listeners of the group in the
+    /// network namespace. Between registration and its end.
+    fn multicast(
+        &'static self,
+        net: &Net,
+        to: (usize, u8),
+        size: (usize, Context),
+        fill: impl FnOnce(&mut Body<'_>) -> Result,
+    ) -> Delivery;
+}
 
-    /// Makes the family known. Process context.
-    pub(crate) fn register(&'static self) -> Result<Registration> {
-        // SAFETY: A `Family` is complete, and this one lives as long as the module.
-        to_result(unsafe { bindings::genl_register_family(self.0.get()) })?;
-        // INVARIANT: Registered just now.
-        Ok(Registration { family: self })
-    }
-
-    /// Does anybody listen to the group, in whichever network namespace? Any context, between
-    /// registration and its end.
-    pub(crate) fn has_listeners(&self, group: usize) -> bool {
-        // The core counts the listeners of all network namespaces together.
-        let net = &raw mut bindings::init_net;
-        // SAFETY: The family and the initial network namespace are valid.
-        unsafe { bindings::genl_has_listeners(self.0.get(), net, group as c_uint) > 0 }
-    }
-
-    /// Sends an event of at most `size` bytes of attributes to the group, between registration
-    /// and its end.
-    ///
-    /// False if it can not be sent. Its listeners then read ENOBUFS.
-    pub(crate) fn multicast(
-        &self,
+impl Multicast for Family {
+    fn multicast(
+        &'static self,
         net: &Net,
         (group, cmd): (usize, u8),
         (size, context): (usize, Context),
         fill: impl FnOnce(&mut Body<'_>) -> Result,
-    ) -> bool {
+    ) -> Delivery {
         let group = group as c_uint;
-        let message = Message::new(size, context).and_then(|message| {
-            // SAFETY: The skb is the message's own, and the family valid.
-            unsafe { append(message.skb, self.0.get(), (0, 0), 0, cmd, fill) }?;
-            Ok(message)
+        let message = NetlinkSkBuff::new(size, context.flags());
+        let message = message.map_err(Error::from).and_then(|skb| {
+            // SAFETY: Registered, as the caller says.
+            let (skb, filled) = unsafe { append(skb, self.as_raw(), (0, 0), 0, cmd, fill) };
+            filled.map(|()| skb)
         });
-        let Ok(message) = message else {
+        let Ok(skb) = message else {
+            let error = code::ENOBUFS.to_errno();
             // SAFETY: The family and the network namespace are valid.
-            unsafe {
-                bindings::genl_set_err(
-                    self.0.get(),
-                    net.as_raw(),
-                    0,
-                    group,
-                    code::ENOBUFS.to_errno(),
-                )
-            };
-            return false;
+            unsafe { bindings::genl_set_err(self.as_raw(), net.as_raw(), 0, group, error) };
+            return Delivery::Lost;
         };
-        // An error here is that of a receiver: its queue was full, which the core has told it, or
-        // it is gone.
-        // SAFETY: The message is handed over; family and network namespace are valid.
-        unsafe {
-            bindings::genlmsg_multicast_netns(
-                self.0.get(),
+        let mut heard = false;
+        // SAFETY: The message is handed over; family and network namespace are valid, and `heard`
+        // is what the filter expects.
+        let error = unsafe {
+            bindings::genlmsg_multicast_netns_filtered(
+                self.as_raw(),
                 net.as_raw(),
-                message.into_raw(),
+                skb.into_raw().as_ptr(),
                 0,
                 group,
-                context.0,
+                context.gfp(),
+                Some(filter_callback),
+                (&raw mut heard).cast(),
             )
         };
-        true
+        match error {
+            0 => Delivery::Delivered,
+            // The queue of each listener was full, which the core has told it.
+            _ if heard => Delivery::Lost,
+            _ => Delivery::Unheard,
+        }
     }
 }
 
-/// The family is known as long as this lives.
+/// Lets the message through to a listener, and notes that there is one: the core says only whether
+/// one has it.
 ///
-/// # Invariants
+/// # Safety
 ///
-/// `family` is registered.
-pub(crate) struct Registration {
-    family: &'static Family,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants; this is the only end of a registration.
-        unsafe { bindings::genl_unregister_family(self.family.0.get()) };
-    }
+/// To be called by `genlmsg_multicast_netns_filtered()`, whose `data` is a `bool` that nobody else
+/// uses meanwhile.
+unsafe extern "C" fn filter_callback(
+    _listener: *mut bindings::sock,
+    _skb: *mut bindings::sk_buff,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: By the safety requirements.
+    unsafe { *data.cast::<bool>() = true };
+    0
 }

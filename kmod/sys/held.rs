@@ -29,6 +29,8 @@ use kernel::{bindings, error::to_result, prelude::*};
 /// `msk` is valid, and a reference to it owned.
 pub(crate) struct Held {
     msk: NonNull<bindings::mptcp_sock>,
+    /// Whose it was when it was found. A command is refused if it is no longer so.
+    ops: &'static Ops,
 }
 
 impl Deref for Held {
@@ -49,18 +51,20 @@ impl Drop for Held {
 
 impl Held {
     /// The connection `token` of the network namespace, if `ops` manage it.
-    pub(crate) fn lookup(net: &Net, token: u32, ops: &Ops) -> Option<Self> {
+    pub(crate) fn lookup(net: &Net, token: u32, ops: &'static Ops) -> Option<Self> {
         // SAFETY: The network namespace is valid.
         let msk = unsafe { bindings::mptcp_token_get_sock(net.as_raw(), token) };
         // INVARIANT: The function gives a reference to the caller.
         let held = Self {
             msk: NonNull::new(msk)?,
+            ops,
         };
-        held.uses(ops).then_some(held)
+        held.is_theirs().then_some(held)
     }
 
-    /// The next connection of the network namespace that `ops` manage; moves the cursor behind it.
-    pub(crate) fn next(net: &Net, cursor: &mut Cursor, ops: &Ops) -> Option<Self> {
+    /// The next connection of the network namespace that `ops` manage. Moves the cursor behind it:
+    /// its first two numbers are the slot of the core's table and the token of the connection.
+    pub(crate) fn next(net: &Net, cursor: &mut Cursor, ops: &'static Ops) -> Option<Self> {
         let [slot, num, ..] = cursor;
         loop {
             // SAFETY: The network namespace and the position are valid.
@@ -68,16 +72,17 @@ impl Held {
             // INVARIANT: The function gives a reference to the caller.
             let held = Self {
                 msk: NonNull::new(msk)?,
+                ops,
             };
-            if held.uses(ops) {
+            if held.is_theirs() {
                 return Some(held);
             }
         }
     }
 
-    fn uses(&self, ops: &Ops) -> bool {
+    fn is_theirs(&self) -> bool {
         // SAFETY: Both pointers are valid; the function compares only.
-        unsafe { bindings::mptcp_pm_uses(self.msk.as_ptr(), ops.as_raw()) }
+        unsafe { bindings::mptcp_pm_uses(self.msk.as_ptr(), self.ops.as_raw()) }
     }
 
     /// `struct mptcp_info`, as the socket option gives it.
@@ -115,6 +120,7 @@ impl Held {
         to_result(unsafe {
             bindings::mptcp_pm_subflow_create(
                 self.msk.as_ptr(),
+                self.ops.as_raw(),
                 &subflow.local,
                 &subflow.remote,
                 &mut info,
@@ -126,13 +132,17 @@ impl Held {
     /// Asks the peer to use the subflow `id` as backup only, or no longer so.
     pub(crate) fn set_backup(&self, id: u32, backup: bool) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        to_result(unsafe { bindings::mptcp_pm_subflow_set_backup(self.msk.as_ptr(), id, backup) })
+        to_result(unsafe {
+            bindings::mptcp_pm_subflow_set_backup(self.msk.as_ptr(), self.ops.as_raw(), id, backup)
+        })
     }
 
     /// Announces an address, which gets its ID.
     pub(crate) fn announce(&self, address: &mut Address) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        let id = unsafe { bindings::mptcp_pm_addr_announce(self.msk.as_ptr(), &address.0) };
+        let id = unsafe {
+            bindings::mptcp_pm_addr_announce(self.msk.as_ptr(), self.ops.as_raw(), &address.0)
+        };
         to_result(id)?;
         address.0.id = u8::try_from(id)?;
         Ok(())
@@ -141,13 +151,17 @@ impl Held {
     /// Tells the peer that an address is gone.
     pub(crate) fn withdraw(&self, address: &Address) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        to_result(unsafe { bindings::mptcp_pm_addr_withdraw(self.msk.as_ptr(), &address.0) })
+        to_result(unsafe {
+            bindings::mptcp_pm_addr_withdraw(self.msk.as_ptr(), self.ops.as_raw(), &address.0)
+        })
     }
 
     /// Closes the subflow `id`, whoever opened it, with a RST or with a FIN.
     pub(crate) fn destroy_subflow(&self, id: u32, reset: bool) -> Result {
         // SAFETY: The connection is valid and its lock not held by this task.
-        to_result(unsafe { bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), id, reset) })
+        to_result(unsafe {
+            bindings::mptcp_pm_subflow_destroy(self.msk.as_ptr(), self.ops.as_raw(), id, reset)
+        })
     }
 }
 

@@ -5,11 +5,17 @@
 //! C header: [`include/net/netlink.h`](srctree/include/net/netlink.h)
 
 use core::{
-    mem::{replace, ManuallyDrop, MaybeUninit},
+    mem::{replace, MaybeUninit},
     ptr::{copy_nonoverlapping, NonNull},
     slice,
 };
-use kernel::{bindings, error::code, prelude::*};
+use kernel::{
+    alloc::Flags,
+    bindings,
+    error::code,
+    net::netlink::{GenlMsg, NetlinkSkBuff},
+    prelude::*,
+};
 
 /// `NLA_HDRLEN`
 const HEADER: usize = 4;
@@ -20,13 +26,27 @@ const NESTED: u16 = 1 << 15;
 
 /// What a caller may do while it allocates.
 #[derive(Clone, Copy)]
-pub(crate) struct Context(pub(super) bindings::gfp_t);
+pub(crate) enum Context {
+    /// Must not sleep.
+    Atomic,
+    /// May sleep.
+    Process,
+}
 
 impl Context {
-    /// Must not sleep.
-    pub(crate) const ATOMIC: Self = Self(bindings::GFP_ATOMIC);
-    /// May sleep.
-    pub(crate) const PROCESS: Self = Self(bindings::GFP_KERNEL);
+    pub(super) const fn flags(self) -> Flags {
+        match self {
+            Self::Atomic => GFP_ATOMIC,
+            Self::Process => GFP_KERNEL,
+        }
+    }
+
+    pub(super) const fn gfp(self) -> bindings::gfp_t {
+        match self {
+            Self::Atomic => bindings::GFP_ATOMIC,
+            Self::Process => bindings::GFP_KERNEL,
+        }
+    }
 }
 
 /// The attributes of a message that is being written. They lie behind the end of the skb, which
@@ -131,42 +151,41 @@ fn header(number: u16, len: usize) -> Result<[u8; HEADER]> {
     Ok([a, b, c, d])
 }
 
-/// Appends a message to an skb; leaves nothing behind if it can not be filled.
+/// Appends a message to a buffer; leaves nothing behind if it can not be filled.
 ///
 /// # Safety
 ///
-/// `skb` is valid, linear and nobody else's during the call.
+/// `family` is registered.
 pub(super) unsafe fn append(
-    skb: NonNull<bindings::sk_buff>,
+    skb: NetlinkSkBuff,
     family: *const bindings::genl_family,
-    to: (u32, u32),
+    (portid, seq): (u32, u32),
     flags: c_int,
     cmd: u8,
     fill: impl FnOnce(&mut Body<'_>) -> Result,
-) -> Result {
-    let (portid, seq) = to;
-    // SAFETY: The caller vouches for the skb; the family is registered, as somebody is using it.
-    let header = unsafe { bindings::genlmsg_put(skb.as_ptr(), portid, seq, family, flags, cmd) };
-    if header.is_null() {
-        return Err(code::EMSGSIZE);
-    }
-    // SAFETY: The caller vouches for the skb.
-    let room = unsafe { tail_room(skb) };
+) -> (NetlinkSkBuff, Result) {
+    let raw = skb.into_raw();
+    // SAFETY: The buffer was owned just now; the caller vouches for the family.
+    let header = unsafe { bindings::genlmsg_put(raw.as_ptr(), portid, seq, family, flags, cmd) };
+    // SAFETY: As above: it is owned again.
+    let skb = unsafe { NetlinkSkBuff::from_raw(raw) };
+    let Some(header) = NonNull::new(header) else {
+        return (skb, Err(code::EMSGSIZE));
+    };
+    // SAFETY: The header was put into this buffer just now.
+    let message = unsafe { GenlMsg::from_raw(skb, header) };
+    // SAFETY: The message owns its buffer, and nobody else uses that as long as the room lives.
+    let room = unsafe { tail_room(raw) };
     let mut body = Body { room, len: 0 };
     let filled = fill(&mut body);
+    if filled.is_err() {
+        return (message.cancel(), filled);
+    }
     // Fits: it is not more than the room, which an skb counts in 32 bits.
     let len = body.len as c_uint;
-    match filled {
-        Ok(()) => {
-            // SAFETY: `len` bytes of the room at the end of the skb are written.
-            unsafe { bindings::skb_put(skb.as_ptr(), len) };
-            // SAFETY: `header` was put into the skb just now.
-            unsafe { bindings::genlmsg_end(skb.as_ptr(), header) };
-        }
-        // SAFETY: As above.
-        Err(_) => unsafe { bindings::genlmsg_cancel(skb.as_ptr(), header) },
-    }
-    filled
+    // SAFETY: `len` bytes of the room at the end of the skb are written.
+    unsafe { bindings::skb_put(message.as_raw(), len) };
+    (message.end(), filled)
 }
 
 /// The bytes that an skb has room for at its end.
@@ -185,68 +204,20 @@ unsafe fn tail_room<'a>(skb: NonNull<bindings::sk_buff>) -> &'a mut [MaybeUninit
     unsafe { slice::from_raw_parts_mut(tail.cast(), room) }
 }
 
-/// A message that is not sent yet.
-///
-/// # Invariants
-///
-/// `skb` is valid, and owned.
-pub(super) struct Message {
-    pub(super) skb: NonNull<bindings::sk_buff>,
-}
-
-impl Message {
-    /// `size` is what the attributes take.
-    pub(super) fn new(size: usize, context: Context) -> Result<Self> {
-        // SAFETY: The function takes plain numbers.
-        let skb = unsafe { bindings::genlmsg_new(size, context.0) };
-        // INVARIANT: A new skb is the caller's.
-        Ok(Self {
-            skb: NonNull::new(skb).ok_or(code::ENOMEM)?,
-        })
-    }
-
-    /// The answer to the request of `info`.
-    pub(super) fn put(
-        &mut self,
-        info: &bindings::genl_info,
-        flags: c_int,
-        fill: impl FnOnce(&mut Body<'_>) -> Result,
-    ) -> Result {
-        // SAFETY: By the type invariants the skb is valid and owned, by the caller's reference
-        // `info` is valid, and with it its message header.
-        unsafe {
-            append(
-                self.skb,
-                info.family,
-                (info.snd_portid, info.snd_seq),
-                flags,
-                (*info.genlhdr).cmd,
-                fill,
-            )
-        }
-    }
-
-    pub(super) fn into_raw(self) -> *mut bindings::sk_buff {
-        ManuallyDrop::new(self).skb.as_ptr()
-    }
-}
-
-impl Drop for Message {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::nlmsg_free(self.skb.as_ptr()) }
-    }
-}
-
 /// What `fill` writes into a message of `size` bytes.
 #[cfg(CONFIG_KUNIT = "y")]
 pub(crate) fn written(size: usize, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Result<usize> {
-    let message = Message::new(size, Context::PROCESS)?;
-    // SAFETY: By the type invariants the skb is valid; it is new, so linear and nobody else's.
-    let room = unsafe { tail_room(message.skb) };
-    let mut body = Body { room, len: 0 };
-    fill(&mut body)?;
-    Ok(body.len)
+    let raw = NetlinkSkBuff::new(size, GFP_KERNEL)?.into_raw();
+    // SAFETY: A new buffer is linear and nobody else's.
+    let mut body = Body {
+        room: unsafe { tail_room(raw) },
+        len: 0,
+    };
+    let filled = fill(&mut body);
+    let len = body.len;
+    // SAFETY: Owned since it was new; the room is not used any more. Dropped at once.
+    unsafe { NetlinkSkBuff::from_raw(raw) };
+    filled.map(|()| len)
 }
 
 #[kunit_tests(smapp_pm_message)]

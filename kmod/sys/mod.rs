@@ -20,5 +20,3 @@ pub(crate) mod request;
 pub(crate) mod local_address;
 pub(crate) mod net;
 pub(crate) mod notifier;
-
-mod name;

@@ -17,7 +17,8 @@ use kernel::{
 
 /// What somebody is told about local addresses. Atomic context: must not sleep.
 pub(crate) trait Watcher {
-    /// The address can be used from now on. May be told more than once.
+    /// The address can be used from now on. May be told more than once, and is told again when its
+    /// interface gets another name.
     fn usable(address: &LocalAddress<'_>);
 
     /// The address can no longer be used.
@@ -106,6 +107,7 @@ impl Drop for Registration {
 const UP: c_ulong = bindings::netdev_cmd_NETDEV_UP as c_ulong;
 const DOWN: c_ulong = bindings::netdev_cmd_NETDEV_DOWN as c_ulong;
 const CHANGE: c_ulong = bindings::netdev_cmd_NETDEV_CHANGE as c_ulong;
+const CHANGE_NAME: c_ulong = bindings::netdev_cmd_NETDEV_CHANGENAME as c_ulong;
 const GOING_DOWN: c_ulong = bindings::netdev_cmd_NETDEV_GOING_DOWN as c_ulong;
 const DONE: c_int = bindings::NOTIFY_DONE as c_int;
 
@@ -187,6 +189,11 @@ unsafe extern "C" fn device_callback<W: Watcher>(
     match event {
         // Addresses of IPv6 come once duplicate address detection has been done again.
         UP => device.for_each_ipv4(W::usable),
+        // What was told of them has another name now.
+        CHANGE_NAME => {
+            device.for_each_ipv4(W::usable);
+            device.for_each_ipv6(W::usable);
+        }
         // The addresses that go after this are those of a device that is down, and not told again.
         GOING_DOWN => {
             device.for_each_ipv4(W::gone);

@@ -7,7 +7,6 @@
 use super::{
     address::Endpoint,
     connection::{Connection, Join},
-    name::copy_name,
     subflow::Subflow,
 };
 use kernel::{
@@ -63,7 +62,7 @@ pub(crate) trait PathManager {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The retransmission timer of a subflow has expired.
+    /// A subflow makes no progress: its timer has expired, for a retransmission or a probe.
     fn subflow_timeout(_connection: &Connection, _subflow: &Subflow) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -126,7 +125,7 @@ impl Ops {
             closed: callback!(HAS_CLOSED, closed_callback),
             subflow_established: callback!(HAS_SUBFLOW_ESTABLISHED, subflow_established_callback),
             subflow_closed: callback!(HAS_SUBFLOW_CLOSED, subflow_closed_callback),
-            subflow_rto: callback!(HAS_SUBFLOW_TIMEOUT, subflow_rto_callback),
+            subflow_timeout: callback!(HAS_SUBFLOW_TIMEOUT, subflow_timeout_callback),
             subflow_priority: callback!(HAS_SUBFLOW_PRIORITY, subflow_priority_callback),
             add_addr_received: callback!(HAS_ADDRESS_ANNOUNCED, add_addr_received_callback),
             rm_addr_received: callback!(HAS_ADDRESSES_WITHDRAWN, rm_addr_received_callback),
@@ -149,6 +148,17 @@ impl Ops {
         to_result(unsafe { bindings::mptcp_pm_register(self.as_raw()) })?;
         // INVARIANT: Registered just now.
         Ok(Registration { ops: self })
+    }
+}
+
+/// At build time only: does not build if the name is too long.
+const fn copy_name(to: &mut [c_char], name: &str) {
+    let name = name.as_bytes();
+    assert!(name.len() < to.len());
+    let mut i = 0;
+    while i < name.len() {
+        to[i] = name[i] as c_char;
+        i += 1;
     }
 }
 
@@ -206,7 +216,7 @@ subflow_callbacks! {
     established_callback => established,
     subflow_established_callback => subflow_established,
     subflow_closed_callback => subflow_closed,
-    subflow_rto_callback => subflow_timeout,
+    subflow_timeout_callback => subflow_timeout,
     subflow_priority_callback => subflow_priority,
 }
 

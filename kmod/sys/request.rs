@@ -6,7 +6,7 @@
 
 use super::{
     attribute::{Attribute, Attributes},
-    message::{append, Body, Context, Message},
+    message::{append, Body},
     net::Net,
 };
 use core::{
@@ -16,6 +16,7 @@ use core::{
 use kernel::{
     bindings,
     error::{code, to_result, Error},
+    net::netlink::NetlinkSkBuff,
     prelude::*,
 };
 
@@ -92,9 +93,15 @@ impl<'a> Request<'a> {
 
     /// Answers with a message of at most `size` bytes of attributes. May sleep.
     pub(crate) fn reply(&self, size: usize, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Result {
-        let mut message = Message::new(size, Context::PROCESS)?;
-        message.put(self.info(), 0, fill)?;
-        let skb = message.into_raw();
+        let skb = NetlinkSkBuff::new(size, GFP_KERNEL)?;
+        let info = self.info();
+        let to = (info.snd_portid, info.snd_seq);
+        // SAFETY: By the type invariants.
+        let cmd = unsafe { (*info.genlhdr).cmd };
+        // SAFETY: The family is registered, as it has got the request.
+        let (skb, filled) = unsafe { append(skb, info.family, to, 0, cmd, fill) };
+        filled?;
+        let skb = skb.into_raw().as_ptr();
         // SAFETY: The message is handed over, and `info` valid by the type invariants.
         to_result(unsafe { bindings::genlmsg_reply(skb, self.info.as_ptr()) })
     }
@@ -104,7 +111,7 @@ impl<'a> Request<'a> {
 ///
 /// # Invariants
 ///
-/// `skb` and `info` are valid for `'a`, the skb is nobody else's.
+/// `skb` and `info` are valid for `'a`, the skb is linear and nobody else's.
 pub(crate) struct Page<'a> {
     pub(super) skb: NonNull<bindings::sk_buff>,
     pub(super) info: &'a bindings::genl_info,
@@ -118,19 +125,20 @@ impl Page<'_> {
 
     /// Appends a message; [`EMSGSIZE`](code::EMSGSIZE) if it does not fit any more.
     pub(crate) fn message(&mut self, fill: impl FnOnce(&mut Body<'_>) -> Result) -> Result {
+        let info = self.info;
+        let to = (info.snd_portid, info.snd_seq);
+        let flags = bindings::NLM_F_MULTI as c_int;
         // SAFETY: By the type invariants.
-        unsafe {
-            append(
-                self.skb,
-                self.info.family,
-                (self.info.snd_portid, self.info.snd_seq),
-                bindings::NLM_F_MULTI as c_int,
-                (*self.info.genlhdr).cmd,
-                fill,
-            )
-        }
+        let cmd = unsafe { (*info.genlhdr).cmd };
+        // SAFETY: By the type invariants. It is given back below.
+        let skb = unsafe { NetlinkSkBuff::from_raw(self.skb) };
+        // SAFETY: The family is registered, as it has got the request.
+        let (skb, filled) = unsafe { append(skb, info.family, to, flags, cmd, fill) };
+        // The core goes on with it.
+        skb.into_raw();
+        filled
     }
 }
 
-/// Where a dump goes on: zero at first, and otherwise as the last page left it.
+/// Where a dump goes on: all 0 at first, then as the page before left it.
 pub(crate) type Cursor = [c_long; 6];

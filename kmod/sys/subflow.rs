@@ -129,6 +129,11 @@ impl SubflowInfo {
         self.0.retransmits
     }
 
+    /// Probes in a row without an answer, 0 if the timer is that of a retransmission.
+    pub(crate) fn probes(&self) -> u8 {
+        self.0.probes
+    }
+
     pub(crate) fn snd_una(&self) -> u32 {
         self.0.snd_una
     }
@@ -163,6 +168,7 @@ impl SubflowInfo {
         info.active = true;
         info.initial = true;
         info.established = true;
+        info.probes = 1;
         Ok(Self(info))
     }
 }

@@ -33,12 +33,12 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Attach a controller to the connections of a host.
-    pub fn to(host: &Netns, controller: impl Policy + Send + 'static) -> Result<Self> {
+    /// Attach a policy to the connections of a host.
+    pub fn to(host: &Netns, policy: impl Policy + Send + 'static) -> Result<Self> {
         let (stop, told) = UnixStream::pair()?;
         let client = host.enter(Client::connect)?;
         client.stop_on(&told)?;
-        let mut engine = Engine::new(client, controller);
+        let mut engine = Engine::new(client, policy);
         host.enter(|| engine.attach())?;
         // It lists the addresses of the namespace that it is in.
         let serve = move || {

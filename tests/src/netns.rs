@@ -136,6 +136,14 @@ impl Netns {
         self.manage_by("kernel", "0")
     }
 
+    /// The name of the path manager that new connections have.
+    pub fn path_manager(&self) -> Result<String> {
+        self.sysctl("mptcp/path_manager").or_else(|_| {
+            let number = self.sysctl("mptcp/pm_type")?;
+            Ok(if number == "1" { "userspace" } else { "kernel" }.into())
+        })
+    }
+
     /// Select a path manager by its name, or by the number that it has before Linux 6.15.
     fn manage_by(&self, name: &str, number: &str) -> Result<()> {
         if self.sysctl("mptcp/path_manager").is_ok() {

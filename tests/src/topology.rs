@@ -13,14 +13,16 @@
 //! the server is not shaped.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::netns::Netns;
 use crate::on_failure;
 use crate::shaping::Shaping;
+use crate::wait::DEADLINE;
 
 pub use crate::family::Family;
 pub use crate::shaping::Shape;
@@ -268,6 +270,23 @@ impl Topology {
         Family::BOTH
             .iter()
             .try_for_each(|&family| self.client.ip_of(family, &path.remove(family)))
+    }
+
+    /// See that a path works, by UDP to a port of the server that nobody has: an ICMP message
+    /// says so.
+    pub fn try_path(&self, path: Path) -> Result<()> {
+        let port = 9;
+        self.client.enter(|| {
+            let socket = UdpSocket::bind((path.client(Family::V4), 0))?;
+            socket.connect((server(Family::V4), port))?;
+            socket.set_read_timeout(Some(DEADLINE))?;
+            socket.send(b"?")?;
+            match socket.recv(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
+                Err(error) => Err(error).context("no answer"),
+                Ok(_) => bail!("somebody answered at UDP port {port}"),
+            }
+        })
     }
 
     /// Break a path on the router.

@@ -39,7 +39,7 @@ const SPLATS: &[&str] = &[
     "unregister_netdevice: waiting",
     "new suspected memory leaks",
 ];
-/// What a debugging aid says of itself when its own allocation was made to fail.
+/// What a debugging aid says of itself when its own allocation has failed, as a test wanted.
 const SHORTAGE: &str = "ref_tracker: memory allocation failure";
 /// How much of a splat goes to the console.
 const SPLAT_LINES: usize = 80;

@@ -11,9 +11,9 @@ const KMEMLEAK: &str = "/sys/kernel/debug/kmemleak";
 /// Younger allocations are not reported (MSECS_MIN_AGE in mm/kmemleak.c).
 const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// A scan remembers what an object holds, the next one reports it if that is still the same
-/// and no pointer leads there. What an old stack, or a sheaf of the allocator, still points to
-/// is not found.
+/// How often to scan. The first scan remembers what an object holds, the next one reports
+/// the object if that is still the same and no pointer leads there. A leak is missed if an
+/// old stack or a sheaf of the allocator still has its address.
 const SCANS: usize = 3;
 
 /// A kernel without kmemleak has nothing to scan.

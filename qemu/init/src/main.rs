@@ -8,11 +8,13 @@
 //! the audit of its connections, the leak check, and the kernel log of the whole run.
 //!
 //! Words on the kernel command line choose: `smapp.shell` (a shell instead of the
-//! payload), `smapp.out` (send `/out` to the second serial port), `smapp.no-module`.
+//! payload), `smapp.tests` (the payload has tests: run each by itself), `smapp.out` (send
+//! `/out` to the second serial port), `smapp.no-module`.
 
 #![forbid(unsafe_code)]
 
 mod kunit;
+mod modules;
 mod mounts;
 mod payload;
 mod results;
@@ -41,6 +43,7 @@ fn run() -> Result<Vec<String>> {
     let asked = |word: &str| words.split_ascii_whitespace().any(|w| w == word);
     let with_module = !asked("smapp.no-module");
 
+    modules::load_all()?;
     payload::run_tool(&["ip", "link", "set", "lo", "up"])?;
     let mut failures = Vec::new();
     let mut check = |step: &str, outcome: Result<()>| {
@@ -50,13 +53,13 @@ fn run() -> Result<Vec<String>> {
     };
     if with_module {
         module::load()?;
-        // Now: a payload may load it again, where allocations fail on purpose.
+        // Now, as a payload may load it again while it lets allocations fail.
         check("unit tests", kunit::check(&kernel_log::read()?));
     }
     if asked("smapp.shell") {
         check("shell", payload::run_shell());
     } else {
-        check("payload", payload::run());
+        check("payload", payload::run(asked("smapp.tests")));
     }
     check("processes left", payload::end_all());
     check("namespaces left", mounts::unmount_namespaces());

@@ -11,13 +11,23 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process_group, 
 const PAYLOAD: &str = "/payload";
 /// The arguments of the payload, each ended by a NUL byte.
 const ARGUMENTS: &str = "/payload.args";
+/// Runs the tests of a binary one by one, and knows which cannot pass.
+const HERE: &str = "/bin/here";
+/// What came of them, a line each.
+const RESULTS: &str = "/out/tests.tsv";
 /// Sets up the two-path topology and runs a shell inside; plain `dash` without it.
 const TOPOLOGY: &str = "/bin/topology";
 
-/// Runs the payload until it ends.
-pub fn run() -> Result<()> {
+/// Runs the payload until it ends; if it has tests, each by itself.
+pub fn run(tests: bool) -> Result<()> {
     let arguments = std::fs::read_to_string(ARGUMENTS).context("cannot read the arguments")?;
-    let mut command = Command::new(PAYLOAD);
+    let mut command = if tests {
+        let mut here = Command::new(HERE);
+        here.args(["test", "--own-kernel", "--results", RESULTS, PAYLOAD]);
+        here
+    } else {
+        Command::new(PAYLOAD)
+    };
     command
         .args(arguments.split_terminator('\0'))
         .stdin(Stdio::null());
@@ -34,7 +44,7 @@ pub fn run_shell() -> Result<()> {
     } else {
         command.arg("dash");
     }
-    // What the last command of a shell answered is no failure of the guest.
+    // The status of a shell is that of its last command: no failure of the guest.
     let _ = run_to_end(command);
     Ok(())
 }
@@ -48,7 +58,7 @@ pub fn run_tool(words: &[&str]) -> Result<()> {
 
 /// Kills every process but this one and waits for their ends.
 pub fn end_all() -> Result<()> {
-    // kill(-1) is everybody: "the process group of the first process".
+    // As kill(-1): every process but this one.
     match kill_process_group(Pid::INIT, Signal::KILL) {
         Ok(()) | Err(Errno::SRCH) => (),
         Err(error) => bail!("cannot end the processes left: {error}"),

@@ -59,7 +59,7 @@ impl Setup {
         let Topology { client, server, .. } = &topology;
         server.ip("mptcp limits set subflows 8 add_addr_accepted 8\n")?;
         let _lighttpd = web::serve(server, self.size)?;
-        let mut controller = start(decider, client)?;
+        let mut daemon = start(decider, client)?;
         let address = SocketAddr::new(topology::server(Family::V4), 80);
         // The first one waits for ARP as well: it is not measured.
         download(client, address, self.size)?;
@@ -71,8 +71,8 @@ impl Setup {
         }
         let delays = capture::join_delays(&capture.stop()?);
         drop(hogs);
-        if let Some(controller) = &mut controller {
-            controller.interrupt()?;
+        if let Some(daemon) = &mut daemon {
+            daemon.interrupt()?;
         }
         ensure!(
             delays.len() == self.downloads,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The least that a controller can be: a loop over 7.3's own userspace path manager, with one
-//! blocking receive for an event and one send for its command. It knows nothing else.
+//! The least that a path manager in user space can be: a loop over the interface of 7.3's
+//! own one (`path_manager=userspace`), with one blocking receive for an event and one send
+//! for its command.
 //!
 //! The numbers are those of `linux/mptcp_pm.h`.
 

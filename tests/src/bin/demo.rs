@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make demo`: a download goes on while its first path is dead, and uses it again
-//! when it is back, because a controller in user space decides so.
+//! `make demo`, `make try`: a download goes on while its first path is dead, and uses it
+//! again when it is back, because a policy in user space decides so.
+//!
+//! In the guest, or in the namespaces of the program `here`.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -8,10 +10,11 @@ use std::net::IpAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use smapp::{EventSet, Subflow, SubflowId};
 use smapp_tests::capture::{Capture, join_delays};
 use smapp_tests::netns::tool;
+use smapp_tests::shaping::Shaping;
 use smapp_tests::{
     DEADLINE, Family, Fault, Netns, Path, PathManager, Process, Shape, Topology, web,
 };
@@ -54,34 +57,37 @@ fn say(text: &str) {
 
 fn run() -> Result<()> {
     say("A client with two addresses, a router, a server: three network namespaces.");
-    println!("   path 1: 10.0.1.2 (eth0), 6 Mbit/s, 20 ms round trip");
-    println!("   path 2: 10.0.2.2 (eth1), 4 Mbit/s, 20 ms round trip");
-    println!("   Times are those of the guest's clock, which is virtual by default.");
     let topology = Topology::with_plain_names(SHAPES)?;
+    let delay = match Shaping::of_this_kernel(&topology.router)? {
+        Shaping::Netem => "20 ms round trip",
+        Shaping::TokenBucket => "no delay, as this kernel has no netem",
+    };
+    println!("   path 1: 10.0.1.2 (eth0), 6 Mbit/s, {delay}");
+    println!("   path 2: 10.0.2.2 (eth1), 4 Mbit/s, {delay}");
+    println!("   Times are those of the kernel's clock; in the guest it is virtual by default.");
     for host in [&topology.client, &topology.server] {
         host.manage_by_smapp()?;
     }
     // The default of 15 gives up after a quarter of an hour.
     topology.server.set_sysctl("ipv4/tcp_retries2", "3")?;
-    println!("   client, server: net.mptcp.path_manager=smapp");
+    println!(
+        "   client, server: net.mptcp.path_manager={}",
+        topology.client.path_manager()?
+    );
     println!("   server: net.ipv4.tcp_retries2=3, to give a dead path up in seconds");
 
     // Each path has been used before: nobody waits for ARP.
     for path in [Path::First, Path::Second] {
-        let address = path.client(Family::V4).to_string();
-        let ping = topology
-            .client
-            .run("ping", &["-c1", "-I", &address, "10.0.3.2"])?;
-        ensure!(ping.status.success(), "{path} does not work: {ping:?}");
+        topology
+            .try_path(path)
+            .with_context(|| format!("{path} does not work"))?;
     }
 
     let mut web = web::serve(&topology.server, SIZE)?;
     say("On the client: smapp run fullmesh decides, smapp monitor prints.");
     let mut fullmesh = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
     fullmesh.expect("to run", DEADLINE, |line| line.contains("is running"))?;
-    println!(
-        "   The server, who sends the data, has a monitor of timeouts and ends, no controller."
-    );
+    println!("   The server, who sends the data, has a monitor of timeouts and ends, no policy.");
     let mut monitors = Monitors::start(&topology)?;
     let capture = Capture::start(&topology.client)?;
 
@@ -125,7 +131,8 @@ fn run() -> Result<()> {
     fullmesh.interrupt()?;
     web.signal(rustix::process::Signal::TERM)?;
     web.wait()?;
-    summary(&download, &monitors, &join_delays(&syns))?;
+    let shaping = Shaping::of_this_kernel(&topology.router)?;
+    summary(&download, &monitors, &join_delays(&syns), shaping)?;
     act.ended(&download, &monitors)
 }
 
@@ -285,7 +292,12 @@ fn received(subflow: &Subflow) -> u64 {
     subflow.tcp_info.map_or(0, |info| info.bytes_received)
 }
 
-fn summary(download: &Download, monitors: &Monitors, delays: &[Duration]) -> Result<()> {
+fn summary(
+    download: &Download,
+    monitors: &Monitors,
+    delays: &[Duration],
+    shaping: Shaping,
+) -> Result<()> {
     say("Summary");
     println!("   received over (what was sent twice counts twice)");
     for (id, subflow) in &download.subflows {
@@ -320,11 +332,17 @@ fn summary(download: &Download, monitors: &Monitors, delays: &[Duration]) -> Res
         println!("     {host}: {}", counts.collect::<Vec<_>>().join(", "));
     }
     match delays {
-        [delay] => println!(
-            "   from the SYN of the connection (MP_CAPABLE) to that of its second subflow\n   \
-             (MP_JOIN), on the wire: {:.2} ms, of which two round trips are 40 ms",
-            delay.as_secs_f64() * 1e3
-        ),
+        [delay] => {
+            let milliseconds = delay.as_secs_f64() * 1e3;
+            println!(
+                "   from the SYN of the connection (MP_CAPABLE) to that of its second subflow"
+            );
+            print!("   (MP_JOIN), on the wire: {milliseconds:.2} ms");
+            match shaping {
+                Shaping::Netem => println!(", of which two round trips are 40 ms"),
+                Shaping::TokenBucket => println!(),
+            }
+        }
         other => bail!("expected one connection on the wire, with a join: {other:?}"),
     }
     Ok(())

@@ -12,18 +12,26 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use smapp_tests::KernelInterface;
 use smapp_tests::here::control_group::ControlGroup;
+use smapp_tests::here::limits::Setting;
 use smapp_tests::here::machine;
 use smapp_tests::here::sandbox::{self, Sandbox};
 use smapp_tests::here::suite::Suite;
 
 const USAGE: &str = "\
 usage: here run PROGRAM [ARGUMENT..]
-       here test TEST-BINARY [--slow] [--jobs N] [PART-OF-A-NAME..]
+       here test [OPTION..] TEST-BINARY [PART-OF-A-NAME..]
        here check
 
 Needs root. Network, processes, mounts and control group of the program are its own: nothing
 is left when it has ended, or when this is interrupted. The programs beside this one are in
-its PATH. With test: each test by itself, several at a time; works as cargo's runner too.
+its PATH. With test: each test by itself, several at a time; works as cargo's runner too. On a
+kernel of their own, as in a guest, tests run without namespaces, one after the other.
+  --own-kernel  it is
+  --slow        also tests that wait for minutes
+  --jobs N      tests at a time
+  --nocapture   show what tests say that pass
+  --results F   write what came of them into a file
+
 check says what this machine lacks for that. SMAPP_KERNEL_INTERFACE (module, stock): what is
 to be used, instead of the best that the kernel has.";
 
@@ -95,26 +103,39 @@ fn run(words: &[String]) -> Result<ExitCode> {
 }
 
 fn test(words: &[String]) -> Result<ExitCode> {
-    let mut words = words.iter();
-    let binary = absolute(words.next().context(USAGE)?)?;
-    let mut suite = Suite {
-        binary: binary.into(),
-        programs: programs()?,
+    let setting = Setting {
         interface: interface()?,
+        own_kernel: false,
+    };
+    let mut suite = Suite {
+        binary: PathBuf::new(),
+        programs: programs()?,
+        setting,
         filters: Vec::new(),
+        verbose: false,
         slow: false,
+        results: None,
         jobs: 4 * thread::available_parallelism()?.get(),
         timeout: TIMEOUT,
     };
+    let mut words = words.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--own-kernel" => (suite.setting.own_kernel, suite.jobs) = (true, 1),
             "--slow" => (suite.slow, suite.timeout) = (true, LONG),
+            "--nocapture" => suite.verbose = true,
+            // cargo passes on what divides its words from those of the tests.
+            "--" => {}
+            "--results" => suite.results = Some(words.next().context(USAGE)?.into()),
             "--jobs" => suite.jobs = words.next().context(USAGE)?.parse()?,
             word if word.starts_with('-') => bail!("{USAGE}"),
+            word if suite.binary.as_os_str().is_empty() => suite.binary = absolute(word)?.into(),
             word => suite.filters.push(word.into()),
         }
     }
-    prepare()?;
+    if !suite.setting.own_kernel {
+        prepare()?;
+    }
     suite.run()?;
     Ok(ExitCode::SUCCESS)
 }

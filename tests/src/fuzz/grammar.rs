@@ -35,7 +35,7 @@ pub static ADDRESS: [Attribute; 6] = [
 ];
 
 /// A subflow of a connection, seen from this host.
-pub static SUBFLOW: [Attribute; 27] = [
+pub static SUBFLOW: [Attribute; 28] = [
     Attribute::new("id", 1, U32),
     Attribute::new("local-address", 2, Address),
     Attribute::new("local-port", 3, Port),
@@ -63,6 +63,7 @@ pub static SUBFLOW: [Attribute; 27] = [
     Attribute::new("bytes-received", 25, U64),
     Attribute::new("reset-transient", 26, Flag),
     Attribute::new("reset", 27, Flag),
+    Attribute::new("probes", 28, U8),
 ];
 
 /// Every command.

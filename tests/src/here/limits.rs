@@ -32,7 +32,7 @@ pub const LIMITS: &[(Lack, &[&str])] = &[
         &[
             // net.core.rmem_max, by SmallQueues.
             "events::a_listener_that_is_too_slow_is_told",
-            "fullmesh::a_controller_that_lost_events_catches_up",
+            "fullmesh::a_daemon_that_lost_events_catches_up",
             "loss::after_a_loss_the_table_equals_the_kernels",
         ],
     ),
@@ -52,13 +52,22 @@ pub const LIMITS: &[(Lack, &[&str])] = &[
     ),
 ];
 
+/// Where tests run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// What they use of the kernel.
+    pub interface: KernelInterface,
+    /// Whether nobody else uses the kernel, as in a guest, where time is virtual as well.
+    pub own_kernel: bool,
+}
+
 impl Lack {
-    /// Whether this is lacking here, over an interface of the kernel.
-    pub fn is_lacking(self, interface: KernelInterface) -> bool {
+    /// Whether this is lacking there.
+    pub fn is_lacking(self, setting: Setting) -> bool {
         match self {
-            Lack::Module | Lack::OfStock(_) => interface == KernelInterface::Stock,
+            Lack::Module | Lack::OfStock(_) => setting.interface == KernelInterface::Stock,
             Lack::FailedAllocations => !Path::new("/sys/kernel/debug/failslab").exists(),
-            Lack::OwnKernel | Lack::VirtualTime => true,
+            Lack::OwnKernel | Lack::VirtualTime => !setting.own_kernel,
         }
     }
 }
@@ -75,13 +84,13 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What a test lacks with this interface.
-pub fn lack(test: &str, interface: KernelInterface) -> Option<Lack> {
+/// What a test lacks there.
+pub fn lack(test: &str, setting: Setting) -> Option<Lack> {
     let named = |tests: &[&str]| tests.iter().any(|name| covers(name, test));
     let lacks = LIMITS.iter().filter(|(_, tests)| named(tests));
     lacks
         .map(|(lack, _)| *lack)
-        .find(|lack| lack.is_lacking(interface))
+        .find(|lack| lack.is_lacking(setting))
 }
 
 /// Names on the list that no test has.

@@ -7,5 +7,6 @@
 pub mod control_group;
 pub mod limits;
 pub mod machine;
+pub mod outcome;
 pub mod sandbox;
 pub mod suite;

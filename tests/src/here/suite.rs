@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tests of a test binary, each in a sandbox of its own, several at a time.
+//! The tests of a test binary, each in a process of its own: several at a time, in
+//! sandboxes, or one after the other on a kernel that nobody else uses.
 
 use std::collections::VecDeque;
-use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::here::limits::{self, Lack};
+use crate::here::limits::{self, Lack, Setting};
+use crate::here::outcome::{self, Outcome};
 use crate::here::sandbox::Sandbox;
 use crate::kernel_interface::KernelInterface;
 
@@ -22,48 +24,20 @@ pub struct Suite {
     pub binary: PathBuf,
     /// Where the programs under test are.
     pub programs: PathBuf,
-    /// What the tests are about.
-    pub interface: KernelInterface,
+    /// What kernel it is, and what the tests are to use of it.
+    pub setting: Setting,
     /// Parts of names; none: all tests.
     pub filters: Vec<String>,
+    /// Show what tests say that pass.
+    pub verbose: bool,
     /// Run those as well that wait for minutes.
     pub slow: bool,
+    /// Where to write what came of them, for programs.
+    pub results: Option<PathBuf>,
     /// Tests at a time.
     pub jobs: usize,
     /// How long one may take.
     pub timeout: Duration,
-}
-
-/// What came of a test.
-#[derive(Debug)]
-enum Outcome {
-    Passed,
-    Failed(String),
-    /// As it is on the list.
-    Cannot(Lack),
-    /// Though it is on the list.
-    PassedAllTheSame(Lack),
-    NotTried(Lack),
-}
-
-impl Outcome {
-    fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed(_) | Outcome::PassedAllTheSame(_))
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Outcome::Passed => write!(f, "ok"),
-            Outcome::Failed(_) => write!(f, "FAILED"),
-            Outcome::Cannot(lack) => write!(f, "cannot: {lack}"),
-            Outcome::PassedAllTheSame(lack) => {
-                write!(f, "FAILED: it passes, though limits.rs says: {lack}")
-            }
-            Outcome::NotTried(lack) => write!(f, "not tried: {lack}"),
-        }
-    }
 }
 
 impl Suite {
@@ -80,7 +54,7 @@ impl Suite {
         println!(
             "running {} tests on this kernel, over its interface \"{}\", {} at a time",
             tests.len(),
-            self.interface.word(),
+            self.setting.interface.word(),
             self.jobs
         );
         let since = Instant::now();
@@ -89,11 +63,16 @@ impl Suite {
         let work = || -> Result<()> {
             while let Some(name) = take(&queue) {
                 let since = Instant::now();
+                let start = format!("test {name} ...");
+                // One after the other: who waits knows for what.
+                let alone = self.jobs == 1;
+                if alone {
+                    print!("{start}");
+                    std::io::stdout().flush()?;
+                }
                 let outcome = self.judge(&name)?;
-                println!(
-                    "test {name} ... {outcome} ({:.1} s)",
-                    since.elapsed().as_secs_f32()
-                );
+                let start = if alone { "" } else { &start };
+                println!("{start} {outcome} ({:.1} s)", since.elapsed().as_secs_f32());
                 outcomes
                     .lock()
                     .expect("no thread panics")
@@ -107,7 +86,11 @@ impl Suite {
                 .into_iter()
                 .try_for_each(|worker| worker.join().expect("no thread panics"))
         })?;
-        summary(&outcomes.into_inner()?, since.elapsed())
+        let outcomes = outcomes.into_inner()?;
+        if let Some(file) = &self.results {
+            outcome::write(file, self.setting, &outcomes)?;
+        }
+        outcome::summary(&outcomes, since.elapsed())
     }
 
     /// The names of all tests.
@@ -124,11 +107,14 @@ impl Suite {
     }
 
     fn judge(&self, name: &str) -> Result<Outcome> {
-        let lack = limits::lack(name, self.interface);
+        let lack = limits::lack(name, self.setting);
         if let (Some(lack @ Lack::VirtualTime), false) = (lack, self.slow) {
             return Ok(Outcome::NotTried(lack));
         }
         let (passed, output) = self.test(name)?;
+        if self.verbose {
+            println!("{}", output.trim_end());
+        }
         Ok(match (lack, passed) {
             (None | Some(Lack::VirtualTime), true) => Outcome::Passed,
             (None | Some(Lack::VirtualTime), false) => Outcome::Failed(output),
@@ -139,16 +125,23 @@ impl Suite {
 
     /// Run one test; whether it has passed, and what it said.
     fn test(&self, name: &str) -> Result<(bool, String)> {
-        let sandbox = Sandbox {
-            programs: &self.programs,
-            timeout: self.timeout,
-            interface: self.interface,
+        let interface = self.setting.interface;
+        let output = if self.setting.own_kernel {
+            let mut command = Command::new(&self.binary);
+            command.env(KernelInterface::VARIABLE, interface.word());
+            command.args(["--nocapture", "--exact", name]).output()?
+        } else {
+            let sandbox = Sandbox {
+                programs: &self.programs,
+                timeout: self.timeout,
+                interface,
+            };
+            let binary = self
+                .binary
+                .to_str()
+                .context("the path of the tests is not UTF-8")?;
+            sandbox.output(&[binary, "--nocapture", "--exact", name])?
         };
-        let binary = self
-            .binary
-            .to_str()
-            .context("the path of the tests is not UTF-8")?;
-        let output = sandbox.output(&[binary, "--exact", name])?;
         let text = [output.stdout, output.stderr].concat();
         let mut text = String::from_utf8_lossy(&text).into_owned();
         if output.status.code() == Some(KILLED) {
@@ -163,32 +156,4 @@ const KILLED: i32 = 137;
 
 fn take(queue: &Mutex<VecDeque<String>>) -> Option<String> {
     queue.lock().expect("no thread panics").pop_front()
-}
-
-fn summary(outcomes: &[(String, Outcome)], took: Duration) -> Result<()> {
-    let mut counts = [0; 4];
-    for (name, outcome) in outcomes {
-        let (index, trouble) = match outcome {
-            Outcome::Passed => (0, None),
-            Outcome::Failed(output) => (1, Some(output)),
-            Outcome::PassedAllTheSame(_) => (1, None),
-            Outcome::Cannot(_) => (2, None),
-            Outcome::NotTried(_) => (3, None),
-        };
-        counts[index] += 1;
-        if let Some(output) = trouble {
-            println!("\n---- {name} ----\n{}", output.trim_end());
-        }
-    }
-    let [passed, failed, cannot, not_tried] = counts;
-    println!(
-        "\n{passed} passed, {failed} failed, {cannot} cannot here and {not_tried} not tried \
-         (tests/src/here/limits.rs), in {:.1} s",
-        took.as_secs_f32()
-    );
-    let told = outcomes.iter().filter(|(_, outcome)| outcome.is_failure());
-    let told: Vec<_> = told.map(|(name, _)| name.as_str()).collect();
-    ensure!(told.is_empty(), "failed: {}", told.join(", "));
-    ensure!(passed > 0, "no test has passed: none has this name?");
-    Ok(())
 }

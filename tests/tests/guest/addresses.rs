@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Addresses that one host announces and the other hears of.
 
+use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use smapp::{Address, AddressId, Errno, EventKind, Kernel, SubflowDestroy, What};
-use smapp_tests::{Connection, DEADLINE, Family, Fault, Path, PathManager, Topology, wait_for};
+use smapp_tests::{
+    Connection, DEADLINE, Family, Fault, Path, PathManager, SmallQueues, Topology, wait_for,
+};
 
-use super::{connect, initial, join, over_second_path};
+use super::{connect, initial, join, join_fully, over_second_path};
 
 #[test]
 fn an_announced_address_is_told_and_echoed() -> Result<()> {
@@ -94,6 +97,48 @@ fn an_announcement_that_waits_is_not_replaced() -> Result<()> {
         assert_eq!(server.announced(theirs)?.port, Some(9));
     }
     Ok(())
+}
+
+/// The peer has to say it again as long as the only listener has no room for it.
+#[test]
+fn an_address_that_no_listener_was_given_is_announced_again() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = {
+        let _small = SmallQueues::new()?;
+        PathManager::of(&topology.server)?
+    };
+    let (connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let subflow = join_fully(&mut client, &connection, token)?;
+    for number in 0..200 {
+        let backup = number % 2 == 0;
+        client
+            .client()
+            .subflow_set_backup(token, subflow.id, backup)?;
+        sleep(Duration::from_millis(5));
+    }
+    let address = IpAddr::from([10, 0, 2, 99]);
+    let announced = client.client().announce(token, address, None)?;
+    sleep(Duration::from_millis(50));
+    ensure!(topology.server.counter("AddAddr")? > 0, "it never came");
+    assert_eq!(topology.client.counter("EchoAdd")?, 0, "lost, and echoed");
+    // What fitted, then the word of the loss.
+    let mut lost = String::new();
+    while !lost.contains("Lost") {
+        if let Err(error) = server.next(Duration::from_millis(100)) {
+            lost = error.to_string();
+            ensure!(!lost.contains("no event"), "nothing was lost");
+        }
+    }
+    let again = Duration::from_secs(60);
+    server.expect_within(again, EventKind::AddressAnnounced, |event| {
+        event.what == What::AddressAnnounced(announced)
+    })?;
+    wait_for("the echo", DEADLINE, || {
+        let echoes = topology.client.counter("EchoAdd")?;
+        ensure!(echoes == 1, "{echoes} echoes");
+        Ok(())
+    })
 }
 
 #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Controllers that attach while connections and subflows come and go: no gap, nothing
+//! Policies that attach while connections and subflows come and go: no gap, nothing
 //! told twice.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use socket2::Protocol;
 
 use super::{connect, join, over_second_path};
 
-/// What a controller is told of one connection.
+/// What a policy is told of one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Told {
     /// With the subflows that had joined.

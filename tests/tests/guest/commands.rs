@@ -2,12 +2,13 @@
 //! Commands that are granted.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use anyhow::{Context, Result, ensure};
 use rustix::net::netdevice::name_to_index;
 use smapp::{
-    Answer, Command, Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate, SubflowDestroy,
-    TcpState,
+    AddressId, Answer, Command, Errno, Error, EventKind, IfIndex, Kernel, SubflowCreate,
+    SubflowDestroy, TcpState,
 };
 use smapp_tests::traffic::listen;
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology, topology, wait_for};
@@ -49,6 +50,42 @@ fn subflow_create_uses_the_given_port() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Temporary addresses come and go as long as a connection lives, and each gets an ID.
+#[test]
+fn address_ids_do_not_run_out() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V6, &mut client)?;
+    let kept = join(&mut client, &connection, token)?;
+    let server = connection.server_address()?;
+    for number in 1..=300_u16 {
+        let address = Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 1, number);
+        let of_client = |verb: &str| {
+            let line = format!("address {verb} {address}/64 dev eth1 nodad\n");
+            topology.client.ip(&line)
+        };
+        of_client("add")?;
+        let subflow = client
+            .create(
+                token,
+                SubflowCreate::to(server).local_address(address.into()),
+            )
+            .with_context(|| format!("address {number}"))?;
+        // Nobody else's: the peer knows a subflow's address by it.
+        assert_ne!(
+            subflow.local_id,
+            AddressId(0),
+            "that of the initial subflow"
+        );
+        assert_ne!(subflow.local_id, kept.local_id, "address {number}");
+        client.destroy(token, subflow.id)?;
+        of_client("delete")?;
+    }
+    let again = join(&mut client, &connection, token)?;
+    assert_eq!(again.local_id, kept.local_id);
+    connection.exchange(1000)
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -15,7 +16,7 @@ use smapp_tests::traffic::{listen, socket as new_socket};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, SmallQueues, Topology, topology};
 use socket2::Protocol;
 
-use super::{ControlGroup, connect, flood, initial, join, join_fully, over_second_path};
+use super::{ControlGroup, LONG, connect, flood, initial, join, join_fully, over_second_path};
 
 #[test]
 fn created_names_the_connection_on_the_client() -> Result<()> {
@@ -397,6 +398,100 @@ fn timeout_tells_the_doubled_rto() -> Result<()> {
             }
             last = rto;
         }
+        topology.repair_path(Path::First, Fault::Blackhole)?;
+    }
+    Ok(())
+}
+
+/// Nothing is in flight: the segment stays on this host, and TCP tries again from its persist timer.
+#[test]
+fn timeout_tells_that_this_host_cannot_send() -> Result<()> {
+    type Refuse = fn(&Topology, Family) -> Result<()>;
+    let no_route: Refuse = |topology, family| {
+        let route = "route replace unreachable default table 1\n";
+        topology.client.ip_of(family, route)
+    };
+    let firewall: Refuse = |topology, _| {
+        topology.client.nft(
+            "table inet shut { chain out { type filter hook output priority 0;
+            meta l4proto tcp drop; } }\n",
+        )
+    };
+    for family in Family::BOTH {
+        for refuse in [no_route, firewall] {
+            let topology = Topology::new()?;
+            let mut client = PathManager::of(&topology.client)?;
+            let (mut connection, token) = connect(&topology, family, &mut client)?;
+            connection.exchange(1000)?;
+            // Until all is acknowledged: what the peer sends again would be an answer.
+            sleep(Duration::from_secs(1));
+            refuse(&topology, family)?;
+            connection.client.write_all(b"stays")?;
+            let mut last = 0;
+            for count in 1..=4 {
+                let is_it = |event: &Event| event.token == token;
+                let event = client.expect(EventKind::Timeout, is_it)?;
+                let subflow = event.subflow().context("timeout has a subflow")?;
+                assert_eq!(subflow.unacked, Some(0), "nothing is in flight");
+                assert_eq!(subflow.backoff, Some(count));
+                let rto = subflow.rto.context("timeout without rto")?;
+                // As if it were retransmitted: doubled for each try.
+                if count > 1 {
+                    assert_eq!(rto, 2 * last, "try {count}");
+                }
+                last = rto;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn timeout_tells_that_the_queue_of_this_host_is_full() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    connection.exchange(1000)?;
+    sleep(Duration::from_secs(1));
+    topology
+        .client
+        .tc("qdisc replace dev eth0 root pfifo limit 0\n")?;
+    connection.client.write_all(b"stays")?;
+    for _ in 0..4 {
+        client.expect(EventKind::Timeout, |event| event.token == token)?;
+    }
+    Ok(())
+}
+
+/// A peer that does not read answers the probes: its path is not dead, and does not look so.
+#[test]
+fn timeout_tells_a_closed_window_from_a_dead_path() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        connection
+            .client
+            .set_write_timeout(Some(Duration::from_secs(5)))?;
+        // Until nothing fits any more.
+        while connection.client.write(&[7; 10_000]).is_ok() {}
+        let is_it = |event: &Event| event.token == token;
+        let rto = |event: Event| {
+            let subflow = event.subflow().context("timeout has a subflow")?;
+            subflow.rto.context("timeout without rto")
+        };
+        let mut last = 0;
+        for _ in 0..8 {
+            let event = client.expect_within(LONG, EventKind::Timeout, is_it)?;
+            last = rto(event)?;
+            ensure!(last < 1_000_000, "{last} us, though the peer answers");
+        }
+        topology.break_path(Path::First, Fault::Blackhole)?;
+        for _ in 0..4 {
+            let event = client.expect_within(LONG, EventKind::Timeout, is_it)?;
+            last = rto(event)?;
+        }
+        ensure!(last > 2_000_000, "{last} us, though nobody answers");
         topology.repair_path(Path::First, Fault::Blackhole)?;
     }
     Ok(())

@@ -57,7 +57,7 @@ fn is_told(error: &Error) -> bool {
     matches!(error, Error::NoAnswer(_)) || error.errno().is_some()
 }
 
-/// A connection with a second subflow, and controllers on both sides.
+/// A connection with a second subflow, and its path manager.
 struct Scene<'a> {
     topology: &'a Topology,
     connection: Connection,
@@ -85,7 +85,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Gives a command of which each allocation fails in its turn, and takes it back. After
-    /// each the kernel's numbers must add up, and the tables of controllers be right.
+    /// each the kernel's numbers must add up, and the tables of engines be right.
     fn each<T>(
         &mut self,
         what: &str,

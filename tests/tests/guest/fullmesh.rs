@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The controller `smapp run fullmesh` as a process beside the connections.
+//! The daemon `smapp run fullmesh` as a process beside the connections.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -71,7 +71,7 @@ fn each_connection_gets_its_own_subflows() -> Result<()> {
 }
 
 #[test]
-fn a_controller_that_starts_late_catches_up() -> Result<()> {
+fn a_daemon_that_starts_late_catches_up() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
@@ -154,14 +154,14 @@ fn a_path_that_was_dead_comes_back() -> Result<()> {
 }
 
 #[test]
-fn the_death_of_the_controller_breaks_nothing() -> Result<()> {
+fn the_death_of_the_daemon_breaks_nothing() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = fullmesh(&topology)?;
+    let mut daemon = fullmesh(&topology)?;
     let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
     client.wait_for_subflows(token, 2)?;
-    controller.signal(Signal::KILL)?;
-    controller.wait()?;
+    daemon.signal(Signal::KILL)?;
+    daemon.wait()?;
     connection.transfer(100_000)?;
     client.wait_for_subflows(token, 2)?;
     // The next one finds everything as it should be, and adds what came meanwhile.
@@ -173,13 +173,13 @@ fn the_death_of_the_controller_breaks_nothing() -> Result<()> {
 }
 
 #[test]
-fn ctrl_c_ends_the_controller_and_keeps_the_subflows() -> Result<()> {
+fn ctrl_c_ends_the_daemon_and_keeps_the_subflows() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = fullmesh(&topology)?;
+    let mut daemon = fullmesh(&topology)?;
     let (mut connection, token) = connect(&topology, Family::V6, &mut client)?;
     client.wait_for_subflows(token, 2)?;
-    controller.interrupt()?;
+    daemon.interrupt()?;
     client.wait_for_subflows(token, 2)?;
     connection.exchange(1000)
 }
@@ -188,7 +188,7 @@ fn ctrl_c_ends_the_controller_and_keeps_the_subflows() -> Result<()> {
 fn a_closed_connection_is_left_alone() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = fullmesh(&topology)?;
+    let mut daemon = fullmesh(&topology)?;
     let connection = Connection::establish(&topology, Family::V4)?;
     let token = client.created()?;
     client.wait_for_subflows(token, 2)?;
@@ -201,21 +201,21 @@ fn a_closed_connection_is_left_alone() -> Result<()> {
     // It goes on to work for others.
     let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
     client.wait_for_subflows(token, 2)?;
-    ensure!(!controller.ended()?, "the controller has ended");
+    ensure!(!daemon.ended()?, "the daemon has ended");
     Ok(())
 }
 
 #[test]
-fn a_controller_that_lost_events_catches_up() -> Result<()> {
+fn a_daemon_that_lost_events_catches_up() -> Result<()> {
     let topology = Topology::new()?;
     let _small = SmallQueues::new()?;
     topology.remove_address(Path::Second)?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = fullmesh(&topology)?;
+    let mut daemon = fullmesh(&topology)?;
     let (connection, token) = connect(&topology, Family::V4, &mut client)?;
     drop(client);
-    controller.signal(Signal::STOP)?;
-    // What the controller does not hear of: a new connection, behind a flood.
+    daemon.signal(Signal::STOP)?;
+    // What the daemon does not hear of: a new connection, behind a flood.
     topology.add_address(Path::Second)?;
     topology.break_path(Path::Second, Fault::Blackhole)?;
     let mut commands = PathManager::with_events(&topology.client, EventSet::default())?;
@@ -229,8 +229,8 @@ fn a_controller_that_lost_events_catches_up() -> Result<()> {
         .find(|&listed| listed != token);
     let other = other.context("the new connection is not listed")?;
     commands.wait_for_subflows(other, 1)?;
-    controller.signal(Signal::CONT)?;
+    daemon.signal(Signal::CONT)?;
     commands.wait_for_subflows(other, 2)?;
-    ensure!(!controller.ended()?, "the controller has ended");
+    ensure!(!daemon.ended()?, "the daemon has ended");
     Ok(())
 }

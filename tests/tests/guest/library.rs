@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The crate as a program of one's own uses it: the examples, and the adapter for tokio.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use smapp::{AsyncEvents, Client, Engine, Event, EventKind, EventSet, Input, Kernel, SubflowId};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use smapp::{
+    AsyncEvents, Client, Engine, Errno, Event, EventKind, EventSet, Input, Kernel, SubflowId, Token,
+};
 use smapp_tests::traffic::listen;
-use smapp_tests::{Connection, DEADLINE, Family, Path, PathManager, Shape, Topology, topology};
+use smapp_tests::{
+    Connection, DEADLINE, Family, Fault, Path, PathManager, Shape, Topology, topology,
+};
 use socket2::Protocol;
 
 use super::{LONG, connect, over_second_path};
 
+#[allow(dead_code)]
+#[path = "../../../userspace/smapp/examples/on_trouble.rs"]
+mod on_trouble;
 #[allow(dead_code)] // its main
 #[path = "../../../userspace/smapp/examples/own_connection.rs"]
 mod own_connection;
@@ -21,7 +29,7 @@ mod own_connection;
 mod second_subflow;
 
 #[test]
-fn a_controller_of_forty_lines_opens_a_subflow() -> Result<()> {
+fn a_policy_of_forty_lines_opens_a_subflow() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let mut engine = topology.client.enter(|| -> Result<_> {
@@ -31,19 +39,74 @@ fn a_controller_of_forty_lines_opens_a_subflow() -> Result<()> {
     })?;
     for family in Family::BOTH {
         let (_connection, token) = connect(&topology, family, &mut client)?;
-        let opened = |engine: &Engine<_, _>| {
-            let mut connections = engine.connections();
-            let found = connections.find(|c: &&smapp::Connection| c.token == token);
-            found.is_some_and(|c| c.subflows.len() == 2)
-        };
-        while !opened(&engine) {
-            let until = engine.control(|_, context| context.now()) + DEADLINE;
-            let before = engine.connections().count();
-            ensure!(engine.step(Some(until))?, "told to stop");
-            let late = engine.control(|_, context| context.now()) >= until;
-            ensure!(!late, "nothing within the deadline, {before} connections");
-        }
+        run_until_two(&mut engine, token)?;
         client.wait_for_subflows(token, 2)?;
+    }
+    Ok(())
+}
+
+/// Runs a policy until the connection has two subflows.
+fn run_until_two<P: smapp::Policy>(engine: &mut Engine<Client, P>, token: Token) -> Result<()> {
+    let opened = |engine: &Engine<_, _>| {
+        let mut connections = engine.connections();
+        let found = connections.find(|c: &&smapp::Connection| c.token == token);
+        found.is_some_and(|c| c.subflows.len() == 2)
+    };
+    while !opened(engine) {
+        let until = engine.control(|_, context| context.now()) + DEADLINE;
+        let before = engine.connections().count();
+        ensure!(engine.step(Some(until))?, "told to stop");
+        let late = engine.control(|_, context| context.now()) >= until;
+        ensure!(!late, "nothing within the deadline, {before} connections");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_policy_of_the_page_helps_in_trouble() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut engine = topology.client.enter(|| -> Result<_> {
+        let mut engine = Engine::new(Client::connect()?, on_trouble::OnTrouble);
+        engine.attach()?;
+        Ok(engine)
+    })?;
+    for family in Family::BOTH {
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        topology.break_path(Path::First, Fault::Blackhole)?;
+        connection.client.write_all(b"nobody hears it yet")?;
+        run_until_two(&mut engine, token)?;
+        let known = client.wait_for_subflows(token, 2)?;
+        ensure!(known.subflows.iter().any(|s| s.backup), "{known:?}");
+        topology.repair_path(Path::First, Fault::Blackhole)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_socket_tells_its_token_to_any_user() -> Result<()> {
+    let topology = Topology::new()?;
+    let host = &topology.client;
+    let mut client = PathManager::of(host)?;
+    for family in Family::BOTH {
+        let (_other, _) = connect(&topology, family, &mut client)?;
+        let (connection, token) = connect(&topology, family, &mut client)?;
+        let socket = &connection.client;
+        let told = host.enter(|| -> Result<_> {
+            set_capabilities(
+                None,
+                CapabilitySets {
+                    effective: CapabilitySet::empty(),
+                    permitted: CapabilitySet::empty(),
+                    inheritable: CapabilitySet::empty(),
+                },
+            )?;
+            Ok(Token::of(socket)?)
+        })?;
+        assert_eq!(told, token);
+        // Another namespace does not know it.
+        let error = topology.router.enter(|| Token::of(socket)).err();
+        assert_eq!(error.and_then(|e| e.errno()), Some(Errno::ENOENT));
     }
     Ok(())
 }

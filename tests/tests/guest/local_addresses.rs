@@ -146,3 +146,63 @@ fn local_addresses_stay_in_their_namespace() -> Result<()> {
     assert!(is_about(change, "10.0.2.7"), "{change:?}");
     Ok(())
 }
+
+#[test]
+fn an_interface_that_is_renamed_while_up_is_told_by_its_new_name() -> Result<()> {
+    const NEW: &str = "wan1";
+    let topology = Topology::new()?;
+    let mut client = PathManager::with_events(&topology.client, EVENTS)?;
+    topology.client.ip(&format!("link set eth1 name {NEW}\n"))?;
+    let mut told = Vec::new();
+    for _ in Family::BOTH {
+        let change = client.address_change()?;
+        let local = change.address();
+        ensure!(matches!(change, Up(_)), "{change:?}");
+        assert_eq!(local.interface.to_string(), NEW);
+        told.push(local.address);
+    }
+    told.sort();
+    let mut both = Family::BOTH.map(|family| Path::Second.client(family));
+    both.sort();
+    assert_eq!(told, both);
+    // When they go it is by that name.
+    topology.client.ip(&format!("link set {NEW} down\n"))?;
+    for _ in Family::BOTH {
+        let change = client.address_change()?;
+        ensure!(matches!(change, Down(_)), "{change:?}");
+        assert_eq!(change.address().interface.to_string(), NEW);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_that_moves_to_another_namespace_leaves_no_address_behind() -> Result<()> {
+    let topology = Topology::new()?;
+    let mut here = PathManager::with_events(&topology.client, EVENTS)?;
+    let mut there = PathManager::with_events(&topology.server, EVENTS)?;
+    let name = topology.server.name();
+    topology
+        .client
+        .ip(&format!("link set eth1 netns {name}\n"))?;
+    let mut gone = Vec::new();
+    for _ in Family::BOTH {
+        let change = here.address_change()?;
+        ensure!(matches!(change, Down(_)), "{change:?}");
+        assert_eq!(change.address().interface.to_string(), "eth1");
+        gone.push(change.address().address);
+    }
+    gone.sort();
+    let mut both = Family::BOTH.map(|family| Path::Second.client(family));
+    both.sort();
+    assert_eq!(gone, both);
+    // It has none where it comes to, until it gets one.
+    topology
+        .server
+        .ip("link set eth1 up\naddress add 10.0.2.9/24 dev eth1\n")?;
+    let change = there.address_change()?;
+    assert!(
+        matches!(change, Up(_)) && is_about(change, "10.0.2.9"),
+        "{change:?}"
+    );
+    Ok(())
+}

@@ -102,10 +102,10 @@ impl Policy for Substitutes {
     }
 }
 
-/// Runs `act`, in which an allocation of the kernel may fail, beside a controller; then
+/// Runs `act`, in which an allocation of the kernel may fail, beside an engine; then
 /// what that knows must be what the kernel knows. Tells how many events of the kind were
-/// lost, and how many sub_closed the controller was told in place of lost ones.
-fn beside_a_controller<T>(
+/// lost, and how many sub_closed the policy was told in place of lost ones.
+fn beside_an_engine<T>(
     host: &Netns,
     event: u8,
     act: impl FnOnce() -> Result<T>,
@@ -156,7 +156,7 @@ fn a_sub_closed_for_which_there_is_no_memory_is_made_good() -> Result<()> {
         client.wait_for_subflows(token, 2)?;
         let destroy = || shortage.of_this_thread(number, || client.destroy(token, subflow.id));
         let ((_, failed), events, substitutes) =
-            beside_a_controller(&topology.client, cmd::SUB_CLOSED, destroy)?;
+            beside_an_engine(&topology.client, cmd::SUB_CLOSED, destroy)?;
         lost += events;
         told += substitutes as u64;
         if !failed {
@@ -183,8 +183,7 @@ fn a_closed_for_which_there_is_no_memory_is_made_good() -> Result<()> {
         let (connection, _) = connect(&topology, Family::V4, &mut client)?;
         // Closes at once, in this thread.
         let abort = || shortage.of_this_thread(number, || connection.abort());
-        let ((ends, failed), events, _) =
-            beside_a_controller(&topology.client, cmd::CLOSED, abort)?;
+        let ((ends, failed), events, _) = beside_an_engine(&topology.client, cmd::CLOSED, abort)?;
         ends?;
         lost += events;
         if !failed {
@@ -215,7 +214,7 @@ fn a_sub_priority_for_which_there_is_no_memory_is_made_good() -> Result<()> {
             })
         };
         let ((set, failed), events, _) =
-            beside_a_controller(&topology.server, cmd::SUB_PRIORITY, set)?;
+            beside_an_engine(&topology.server, cmd::SUB_PRIORITY, set)?;
         set?;
         lost += events;
         if !failed {

@@ -88,7 +88,7 @@ fn a_parameter_decides_on_echoes_without_a_listener() -> Result<()> {
     for (parameters, echoed) in [(c"echo_add_addr=0", false), (c"", true)] {
         reload(parameters)?;
         let topology = Topology::new()?;
-        // The server's controller listens to something else.
+        // Nobody listens to add_addr.
         let events = EventSet::of(&[EventKind::Created]);
         let mut client =
             PathManager::with_events(&topology.client, events.with(EventKind::Established))?;
@@ -102,6 +102,69 @@ fn a_parameter_decides_on_echoes_without_a_listener() -> Result<()> {
         assert_eq!(topology.client.counter("EchoAdd")?, u64::from(echoed));
     }
     Ok(())
+}
+
+#[test]
+fn a_listener_elsewhere_does_not_decide_on_echoes() -> Result<()> {
+    let _again = LoadAgain;
+    for (parameters, echoed) in [(c"echo_add_addr=0", false), (c"", true)] {
+        reload(parameters)?;
+        let topology = Topology::new()?;
+        let _elsewhere = PathManager::of(&topology.router)?;
+        let mut client = PathManager::of(&topology.client)?;
+        let (_connection, token) = connect(&topology, Family::V4, &mut client)?;
+        let second = Path::Second.client(Family::V4);
+        client.client().announce(token, second, None)?;
+        sleep(Duration::from_secs(1));
+        // What is not confirmed is announced again.
+        let received = topology.server.counter("AddAddr")?;
+        ensure!((received == 1) == echoed, "{received} announcements");
+        assert_eq!(topology.client.counter("EchoAdd")?, u64::from(echoed));
+    }
+    Ok(())
+}
+
+#[test]
+fn joins_of_this_host_do_not_count_against_the_peer() -> Result<()> {
+    let _again = LoadAgain;
+    reload(c"peer_subflows=1")?;
+    let topology = Topology::new()?;
+    let mut client = PathManager::of(&topology.client)?;
+    let mut server = PathManager::of(&topology.server)?;
+    let (mut connection, token) = connect(&topology, Family::V4, &mut client)?;
+    let theirs = server.created()?;
+    server.established(theirs)?;
+    // The server opens one to a port of the client.
+    let second = Path::Second.client(Family::V4);
+    let listener = listen(&topology.client, second, Protocol::MPTCP)?;
+    let there = listener.local_addr()?;
+    client
+        .client()
+        .announce(token, second, Some(there.port()))?;
+    server.announced(theirs)?;
+    let own = server.create(theirs, SubflowCreate::to(there))?;
+    server.joined(own.id)?;
+    server.wait_for_subflows(theirs, 2)?;
+    // The client may still open its one, and no more.
+    join(&mut client, &connection, token)?;
+    server.wait_for_subflows(theirs, 3)?;
+    let refused = client.create(token, over_second_path(&connection)?)?;
+    client.expect_subflow(EventKind::SubflowClosed, refused.id)?;
+    // What is over does not count.
+    let theirs_to_go = client.connection(token)?;
+    let gone = theirs_to_go
+        .subflows
+        .iter()
+        .find(|subflow| subflow.active && !subflow.initial)
+        .context("no subflow of the client")?;
+    client.destroy(token, gone.id)?;
+    server.wait_for_subflows(theirs, 2)?;
+    join(&mut client, &connection, token)?;
+    server.wait_for_subflows(theirs, 3)?;
+    connection.exchange(1000)?;
+    drop((connection, listener, client, server));
+    drop(topology);
+    reload(c"")
 }
 
 #[test]
@@ -202,8 +265,8 @@ fn a_listener_does_not_hold_the_module_and_is_told() -> Result<()> {
     let _again = LoadAgain;
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
-    let mut controller = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
-    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
+    let mut daemon = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
+    daemon.expect("to run", DEADLINE, |line| line.contains("is running"))?;
     remove()?;
     let told = client
         .next(DEADLINE)
@@ -215,8 +278,8 @@ fn a_listener_does_not_hold_the_module_and_is_told() -> Result<()> {
         .err()
         .context("a command without the module works")?;
     assert_eq!(error.errno(), Some(smapp::Errno::ENOENT), "{error}");
-    assert_eq!(controller.wait()?.code(), Some(1));
-    let said = controller.seen().join("\n");
+    assert_eq!(daemon.wait()?.code(), Some(1));
+    let said = daemon.seen().join("\n");
     ensure!(said.contains("unloaded"), "{said}");
     Ok(())
 }

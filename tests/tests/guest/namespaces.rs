@@ -91,7 +91,7 @@ fn the_kernels_path_manager_works_beside_smapp() -> Result<()> {
         "{:#?}",
         smapp.seen()
     );
-    // And the endpoints are none of its business: no join but those of a controller.
+    // And the endpoints are none of its business: no join but those of a daemon.
     smapp.wait_for_subflows(token, 1).map(drop)
 }
 
@@ -183,7 +183,7 @@ fn a_namespace_can_go_with_open_connections_and_listeners() -> Result<()> {
 }
 
 #[test]
-fn smapp_opens_no_subflow_without_a_controller() -> Result<()> {
+fn smapp_opens_no_subflow_without_a_daemon() -> Result<()> {
     let topology = Topology::new()?;
     let mut client = PathManager::of(&topology.client)?;
     let capture = Capture::start(&topology.client)?;

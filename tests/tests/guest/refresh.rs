@@ -61,7 +61,7 @@ fn the_slowest_is_replaced_from_another_port() -> Result<()> {
     for family in Family::BOTH {
         let topology = slow_paths()?;
         let mut client = PathManager::of(&topology.client)?;
-        let options = "refresh --subflows 3 --interval 1s --tolerance 0";
+        let options = "refresh --subflows 3 --interval 1s --tolerance 0.001";
         let _refresh = policy(&topology.client, options)?;
         let (connection, token) = connect(&topology, family, &mut client)?;
         connection.be_patient(LONG)?;

@@ -67,6 +67,18 @@ fn a_user_namespace_with_its_own_network_sees_only_that() -> Result<()> {
 }
 
 #[test]
+fn the_counters_of_the_host_are_for_its_root() -> Result<()> {
+    let topology = Topology::new()?;
+    // Root over a network of its own, in a user namespace: the counters are not of that network.
+    let (status, said) = as_nobody(&topology.client, "unshare -r -n smapp stats")?;
+    assert_eq!(status, Some(1), "{said}");
+    ensure!(said.contains("CAP_NET_ADMIN"), "{said}");
+    // Root of the host has them in whichever network namespace.
+    PathManager::of(&topology.server)?.client().statistics()?;
+    Ok(())
+}
+
+#[test]
 fn the_daemon_keeps_one_capability() -> Result<()> {
     const CAP_NET_ADMIN: u64 = 1 << 12;
     let topology = Topology::new()?;

@@ -6,7 +6,7 @@
 //! that was attached must be released, and no connection broken that nobody closed.
 
 mod closing;
-mod controllers;
+mod daemons;
 mod module;
 mod namespaces;
 mod overrun;

@@ -33,7 +33,7 @@ fn pair(number: u32) -> Result<[Netns; 2]> {
 }
 
 #[test]
-fn namespaces_end_with_connections_and_controllers_in_them() -> Result<()> {
+fn namespaces_end_with_connections_and_daemons_in_them() -> Result<()> {
     const CONNECTIONS: usize = 6;
     let race = Race::start()?;
     let mut random = Random::new(2);
@@ -45,7 +45,7 @@ fn namespaces_end_with_connections_and_controllers_in_them() -> Result<()> {
         let [a, b] = pair(number)?;
         let listener = listen(&b, [10, 0, 1, 1].into(), Protocol::MPTCP)?;
         let to = listener.local_addr()?;
-        let controllers = [
+        let daemons = [
             Process::start(&a, "smapp", &["run", "fullmesh"])?,
             Process::start(&b, "smapp", &["monitor"])?,
         ];
@@ -75,7 +75,7 @@ fn namespaces_end_with_connections_and_controllers_in_them() -> Result<()> {
         });
         random.nap(3_000);
         scope(|scope| {
-            scope.spawn(|| drop(controllers));
+            scope.spawn(|| drop(daemons));
             scope.spawn(|| drop(ends));
         });
         drop(listener);

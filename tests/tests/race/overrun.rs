@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A controller that sleeps while its queue runs over.
+//! A daemon that sleeps while its queue runs over.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -11,16 +11,16 @@ use smapp_tests::{
 use super::abort;
 use super::race::{Race, topology};
 
-/// Connections of which a controller is not told while it is stopped.
+/// Connections of which a daemon is not told while it is stopped.
 const MISSED: usize = 40;
 
-/// Stops a controller, lets more happen than its queue holds, and wakes it.
+/// Stops a daemon, lets more happen than its queue holds, and wakes it.
 fn oversleep(
     topology: &Topology,
-    controller: &mut Process,
+    daemon: &mut Process,
     manager: &mut PathManager<'_>,
 ) -> Result<()> {
-    controller.signal(Signal::STOP)?;
+    daemon.signal(Signal::STOP)?;
     let mut kept = Vec::new();
     for number in 0..MISSED {
         let connection = Connection::establish(topology, Family::V4)?;
@@ -30,8 +30,8 @@ fn oversleep(
             abort(connection.client)?;
         }
     }
-    controller.signal(Signal::CONT)?;
-    controller.expect("to notice", DEADLINE, |line| {
+    daemon.signal(Signal::CONT)?;
+    daemon.expect("to notice", DEADLINE, |line| {
         line.contains("events were lost")
     })?;
     let mut seen = 0;
@@ -62,23 +62,23 @@ fn oversleep(
 }
 
 #[test]
-fn a_controller_that_slept_while_its_queue_ran_over_is_right_again() -> Result<()> {
+fn a_daemon_that_slept_while_its_queue_ran_over_is_right_again() -> Result<()> {
     let race = Race::start()?;
     let topology = topology()?;
     let mut manager = PathManager::with_events(&topology.client, EventSet::default())?;
     let small = SmallQueues::new()?;
-    let mut controller = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
-    controller.expect("to run", DEADLINE, |line| line.contains("is running"))?;
+    let mut daemon = Process::start(&topology.client, "smapp", &["run", "fullmesh"])?;
+    daemon.expect("to run", DEADLINE, |line| line.contains("is running"))?;
     drop(small);
     while race.goes_on() {
-        oversleep(&topology, &mut controller, &mut manager)?;
+        oversleep(&topology, &mut daemon, &mut manager)?;
         race.cycle();
     }
     // It has not lost count of anything either.
     let mut events = PathManager::of(&topology.client)?;
     let _last = Connection::establish(&topology, Family::V4)?;
     events.expect(EventKind::SubflowEstablished, |_| true)?;
-    controller.interrupt()?;
+    daemon.interrupt()?;
     drop((_last, events, manager));
     drop(topology);
     race.end("times overslept")

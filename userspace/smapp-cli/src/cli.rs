@@ -5,22 +5,25 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
-use smapp::{EventKind, Token};
+use smapp::{EventKind, KernelKind, Token};
 
 use crate::command_words::{Endpoint, endpoint};
 use crate::policy_arguments::ChosenPolicy;
 
 /// Decide in user space which subflows Multipath TCP connections have.
 ///
-/// The kernel module smapp_pm tells what happens to connections and takes
-/// commands; this tool shows the one and gives the other, by hand or by a policy.
+/// The kernel tells what happens to connections and takes commands; this tool shows the
+/// one and gives the other, by hand or by a policy. It uses the interface of the module
+/// smapp_pm, or what every kernel since 6.1 has.
 #[derive(Debug, Parser)]
 #[command(
+    name = "smapp",
     version,
     after_help = "\
 Examples:
   smapp status                                  is everything there that smapp needs?
   sysctl -w net.mptcp.path_manager=smapp        let smapp manage new connections
+                                                (`userspace` without the module)
   smapp run fullmesh                            a subflow from every local address
   smapp run --config /etc/smapp.toml            policies by port, address, user ..
   smapp why 1a2b3c4d                            what was decided for a connection
@@ -38,6 +41,11 @@ pub struct Cli {
     /// Tell on stderr what is decided and why; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// Use this interface of the kernel: that of the module smapp_pm, or the stock one
+    /// [default: the one of the path manager that the network namespace has]
+    #[arg(long, global = true, value_name = "module|stock")]
+    pub kernel: Option<KernelKind>,
 
     /// Work in the network namespace NAME, as `ip netns` lists it
     #[arg(long, global = true, value_name = "NAME")]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the words of a command say: addresses, a subflow to open, a subflow to close.
+//! The words of a command line: addresses, a subflow to open, a subflow to close.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -8,7 +8,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::output;
 
-/// The target of what is shown however quiet the log is: how the daemon is.
+/// Log target of lines about the state of the daemon, which are shown without `-v` too.
 pub const STATUS: &str = "status";
 
 struct Stderr {

@@ -5,6 +5,7 @@
 mod cli;
 mod command_words;
 mod daemon;
+mod interface;
 mod logger;
 mod namespace;
 mod output;
@@ -20,6 +21,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use interface::Choice;
 use tool::{address, config, connection, manual, monitor, stats, status, subflow, why};
 
 fn main() -> ExitCode {
@@ -41,18 +43,26 @@ fn main() -> ExitCode {
 }
 
 fn command(cli: &Cli) -> Result<ExitCode> {
+    let kernel = Choice(cli.kernel);
     match &cli.command {
-        Command::Status => status::status(cli.json),
-        Command::Monitor { events, connection } => monitor::monitor(events, *connection, cli.json),
-        Command::Connection(command) => connection::connection(command, cli.json),
-        Command::Subflow(command) => subflow::subflow(command, cli.json),
-        Command::Address(command) => address::address(command, cli.json),
-        Command::Stats => stats::stats(cli.json),
+        Command::Status => status::status(kernel, cli.json),
+        Command::Monitor { events, connection } => {
+            monitor::monitor(kernel, events, *connection, cli.json)
+        }
+        Command::Connection(command) => connection::connection(kernel, command, cli.json),
+        Command::Subflow(command) => subflow::subflow(kernel, command, cli.json),
+        Command::Address(command) => address::address(kernel, command, cli.json),
+        Command::Stats => stats::stats(kernel, cli.json),
         Command::Run {
             config,
             seed,
             policy,
-        } => daemon::run(config.as_deref(), policy.as_ref().map(|p| &p.0), *seed),
+        } => daemon::run(
+            kernel,
+            config.as_deref(),
+            policy.as_ref().map(|p| &p.0),
+            *seed,
+        ),
         Command::Why { token } => why::why(*token, cli.json),
         Command::Config(cli::Config::Check { file }) => config::check(file, cli.json),
         Command::Completions { shell } => manual::completions(*shell),

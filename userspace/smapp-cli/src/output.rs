@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What people read, and what programs read.
+//! How connections, subflows and events are printed, for people and for programs.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -71,7 +71,7 @@ pub fn subflow(subflow: &Subflow) -> String {
     )
 }
 
-/// What a person wants to know of a subflow beside its addresses.
+/// What a subflow is beside its addresses: `initial backup dev eth1`.
 pub fn flags(subflow: &Subflow) -> String {
     let mut words = Vec::new();
     let named = [

@@ -32,7 +32,7 @@ impl FromArgMatches for ChosenPolicy {
             if given.value_source(name) != Some(ValueSource::CommandLine) {
                 continue;
             }
-            // Those of the whole tool, like --json, have other types.
+            // Options of the whole tool, like --json, have other types.
             let Ok(Some(values)) = given.try_get_many::<String>(name) else {
                 continue;
             };

@@ -11,18 +11,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where the sockets are, one a network namespace.
+/// Where the sockets are, one for each network namespace, unless `RUNTIME_DIRECTORY` says.
 const DIRECTORY: &str = "/run/smapp";
 
-/// A decision as it is told.
+/// A decision, as one line of JSON.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub struct DecisionLine {
     /// Seconds since 1970.
     pub time: f64,
+    /// The connection.
     pub token: String,
+    /// The word for the event at hand.
     pub event: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// The event, what the policy made of it, and what is done.
     pub text: String,
 }
 

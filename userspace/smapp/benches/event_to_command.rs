@@ -2,9 +2,10 @@
 //! From the bytes of an event to the bytes of the command with which each policy answers
 //! it, system calls left out; for `smapp run fullmesh` the three parts apart too.
 //!
-//! `cargo bench -p smapp --bench event_to_command` measures time. In the guest a nanosecond
-//! is an instruction: `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/qemu/run cargo
-//! bench -p smapp --bench event_to_command -- --warm-up-time 0.1 --measurement-time 0.2`.
+//! `cargo bench -p smapp --features wire --bench event_to_command` measures time. In the guest
+//! a nanosecond is an instruction: `CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/qemu/run
+//! cargo bench -p smapp --features wire --bench event_to_command -- --warm-up-time 0.1
+//! --measurement-time 0.2`.
 
 mod kernel;
 
@@ -21,12 +22,12 @@ use smapp::{Command, Engine, Event, IfIndex, Input, Policy, SubflowCreate, What}
 fn bench(
     criterion: &mut Criterion,
     name: &str,
-    controller: impl Policy,
+    policy: impl Policy,
     case: &Case,
     kernel: Writes,
     trigger: impl Fn() -> Event,
 ) {
-    let mut engine = Engine::new(kernel, controller);
+    let mut engine = Engine::new(kernel, policy);
     engine.attach().expect("no connections");
     criterion.bench_function(name, |bencher| {
         bencher.iter_custom(|rounds| {
@@ -103,8 +104,8 @@ fn main() {
         let trigger = || decode(black_box(&case.trigger));
         let mut kernel = Writes::default();
         kernel.asked.clone_from(&case.asked);
-        let controller = case.policy.policy(1);
-        bench(&mut criterion, case.name, controller, case, kernel, trigger);
+        let policy = case.policy.policy(1);
+        bench(&mut criterion, case.name, policy, case, kernel, trigger);
     }
     criterion.final_summary();
 }

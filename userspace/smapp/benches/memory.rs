@@ -42,8 +42,8 @@ fn growth(count: u32, work: impl FnOnce()) -> usize {
 
 /// Has an engine with a policy know of many connections; it stays, so that no memory
 /// is used a second time.
-fn measure(name: &str, controller: Box<dyn Policy>) {
-    let mut engine = Engine::new(Writes::default(), controller);
+fn measure(name: &str, policy: Box<dyn Policy>) {
+    let mut engine = Engine::new(Writes::default(), policy);
     engine.attach().expect("no connections");
     let mut tell = |bytes: &[u8]| {
         engine

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A controller that decides nothing and tells what it sees.
+//! A policy that decides nothing and prints what it sees.
 //!
 //! `cargo run -p smapp --example event_logger`, as root.
 

@@ -20,19 +20,6 @@ const BLOCK: usize = 65536;
 /// Bytes written and not acknowledged that make it want a second path.
 const BEHIND: u64 = 200_000;
 
-/// The token of the connection behind a socket: the one whose initial subflow has its ends.
-fn token(client: &mut Client, stream: &TcpStream) -> Result<Token> {
-    let ends = (stream.local_addr()?, stream.peer_addr()?);
-    let connections = client.connections()?;
-    let mut with_initial = connections.iter().filter_map(|connection| {
-        let initial = connection.subflows.iter().find(|s| s.initial)?;
-        Some((connection.token, (initial.local(), initial.remote())))
-    });
-    let ours = with_initial.find(|&(_, theirs)| theirs == ends);
-    let help = "is net.mptcp.path_manager smapp, and does the server speak Multipath TCP?";
-    Ok(ours.context(help)?.0)
-}
-
 /// Sends to `server`, over a subflow from `second` too if need be.
 pub fn send(server: SocketAddr, second: IpAddr) -> Result<()> {
     let domain = Domain::for_address(server);
@@ -40,7 +27,8 @@ pub fn send(server: SocketAddr, second: IpAddr) -> Result<()> {
     socket.connect(&server.into())?;
     let mut stream: TcpStream = OwnedFd::from(socket).into();
     let mut client = Client::connect()?;
-    let token = token(&mut client, &stream)?;
+    let help = "is net.mptcp.path_manager smapp, and does the server speak Multipath TCP?";
+    let token = Token::of(&stream).context(help)?;
     println!("{token}: connected");
     let (mut written, mut alone) = (0, true);
     while written < TOTAL {

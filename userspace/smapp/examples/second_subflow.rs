@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A controller: every connection of this host gets a second subflow on the addresses of
-//! its first.
+//! A policy: every connection that this host opens gets a second subflow on the addresses
+//! of its first.
 #![forbid(unsafe_code)]
 
-use smapp::{Client, Context, Engine, Error, EventKind, EventSet, Policy, SubflowCreate, Token};
+use smapp::{Client, Context, Engine, Error, Policy, SubflowCreate, Token};
 
 /// The policy; it has nothing to remember.
 pub struct SecondSubflow;
 
 impl Policy for SecondSubflow {
-    fn events(&self) -> EventSet {
-        EventSet::of(&[EventKind::Established])
-    }
-
     fn established(&mut self, context: &mut Context<'_>, token: Token) {
         let Some(connection) = context.connection(token).filter(|c| !c.server_side) else {
             return;

@@ -36,7 +36,7 @@ pub mod sim;
 pub use engine::{Context, Decision, Engine, Notice, Policy};
 #[cfg(feature = "tokio")]
 pub use kernel::AsyncEvents;
-pub use kernel::{Capabilities, Client, Error, Input, Kernel, SubflowIds};
+pub use kernel::{Capabilities, Client, Error, Input, Kernel, KernelKind, Lack, SubflowIds};
 pub use model::{
     Address, AddressChange, AddressId, AddressIds, Answer, Command, Connection, Errno, Event,
     EventKind, EventSet, IfIndex, InterfaceName, LocalAddress, MptcpInfo, OperationStatistics,

@@ -37,7 +37,7 @@ fn a_dead_path_is_left_once_its_rto_exceeds_the_threshold() {
     assert_eq!(closed(&engine, None), [7.41], "once the backup has joined");
     assert_eq!(joined(&engine), [ip(LTE)]);
     assert_eq!(engine.kernel().acked(TOKEN), 18 * 10_000);
-    assert_decision(&engine, "RTO 1.6 s: opening subflow");
+    assert_decision(&engine, "RTO 1.6 s, no progress for 1.2 s: opening subflow");
 }
 
 #[test]
@@ -87,6 +87,78 @@ fn a_primary_that_stays_dead_is_tried_ever_more_seldom() {
     assert!(delays[0] > 54.0 && delays[1] > 108.0, "{delays:?}");
     assert!(delays.iter().all(|&d| d < 610.0), "{delays:?}");
     assert_eq!(joined(&engine), [ip(LTE)]);
+}
+
+#[test]
+fn addresses_that_come_and_go_do_not_keep_it_from_going_back() {
+    let mut sim = world(4000.0);
+    write_every_second(&mut sim, 10_000, 3990);
+    sim.at(seconds(5.5), |sim| sim.loss(ip(WIFI), 1.0));
+    sim.at(seconds(3700.0), |sim| sim.loss(ip(WIFI), 0.0));
+    // A container bridge, a temporary address, the primary path itself.
+    let others = ["172.17.0.1", "fd00:9::1", WIFI];
+    for step in 1..360 {
+        let other = local(others[step % 3]);
+        let time = 10.0 * step as f64;
+        sim.at(seconds(time), move |sim| sim.address_down(other));
+        sim.at(seconds(time + 5.0), move |sim| sim.address_up(other));
+    }
+    let options = Options {
+        backups: vec!["wwan*".parse().unwrap()],
+        ..Options::default()
+    };
+    let engine = world::run(sim, Backup::new(options, 1));
+    // As often as without: after 30, 60, 120, 240, 480 and each further 600 s.
+    let tries = opened(&engine, WIFI);
+    assert!((8..=12).contains(&tries.len()), "{tries:?}");
+    assert_eq!(joined(&engine), [ip(WIFI)]);
+}
+
+#[test]
+fn the_next_best_path_is_gone_back_to_if_the_best_stays_dead() {
+    let options = Options {
+        backups: ["eth*", "wwan*"].map(|p| p.parse().unwrap()).to_vec(),
+        ..Options::default()
+    };
+    let mut sim = world(200.0);
+    sim.address_up(local("10.0.4.1"));
+    write_every_second(&mut sim, 10_000, 190);
+    sim.at(seconds(5.5), |sim| {
+        sim.loss(ip(WIFI), 1.0);
+        sim.loss(ip("10.0.4.1"), 1.0);
+    });
+    sim.at(seconds(20.0), |sim| sim.loss(ip("10.0.4.1"), 0.0));
+    let engine = world::run(sim, Backup::new(options, 1));
+    assert_eq!(joined(&engine), [ip("10.0.4.1")]);
+}
+
+#[test]
+fn a_threshold_beyond_what_the_rto_reaches_is_one_of_the_time_without_progress() {
+    let mut sim = world(30.0);
+    write_every_second(&mut sim, 10_000, 29);
+    // The RTO stays at 0.2 s: it is this host that cannot send.
+    sim.at(seconds(5.5), |sim| sim.carrier(ip(WIFI), false));
+    let options = Options {
+        rto: Time::ms(5000),
+        ..Options::default()
+    };
+    let engine = world::run(sim, Backup::new(options, 1));
+    let tries = opened(&engine, LTE);
+    assert!(tries[0] > 11.0 && tries[0] < 11.5, "{tries:?}");
+    assert_eq!(joined(&engine), [ip(LTE)]);
+    assert_decision(&engine, "RTO 0.2 s, no progress for 5.");
+}
+
+#[test]
+fn timeouts_with_progress_between_them_change_nothing() {
+    let mut sim = world(60.0);
+    write_every_second(&mut sim, 10_000, 59);
+    for second in 5..55 {
+        let time = f64::from(second);
+        sim.at(seconds(time - 0.1), |sim| sim.loss(ip(WIFI), 1.0));
+        sim.at(seconds(time + 0.5), |sim| sim.loss(ip(WIFI), 0.0));
+    }
+    assert!(run(sim).kernel().commands().is_empty());
 }
 
 #[test]

@@ -128,19 +128,15 @@ fn each_connection_has_the_policy_of_its_rule() {
     assert_eq!(counts, [2, 1, 1, 1]);
     assert_eq!(
         why(&engine, 80)[0],
-        ("created", Some("mesh"), "created: by rule mesh: fullmesh")
+        ("estab", Some("mesh"), "estab: by rule mesh: fullmesh")
     );
     assert_eq!(
         why(&engine, 90),
-        [(
-            "created",
-            Some("alone"),
-            "created: by rule alone: left alone"
-        )]
+        [("estab", Some("alone"), "estab: by rule alone: left alone")]
     );
     assert_eq!(
         why(&engine, 100),
-        [("created", None, "created: no rule matches: left alone")]
+        [("estab", None, "estab: no rule matches: left alone")]
     );
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the engine tells a controller: everything, once, and no lies after
-//! events were lost.
+//! What the engine tells a policy: everything, once, and after a loss of
+//! events only what is true.
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};

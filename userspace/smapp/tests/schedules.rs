@@ -354,12 +354,8 @@ fn limits(connection: &Connection, [all, address]: [usize; 2]) -> Result<(), Tes
     Ok(())
 }
 
-fn run<C: Policy>(
-    sim: Sim,
-    controller: C,
-    promise: Promise,
-) -> Result<Engine<Sim, C>, TestCaseError> {
-    let mut engine = Engine::new(sim, controller);
+fn run<P: Policy>(sim: Sim, policy: P, promise: Promise) -> Result<Engine<Sim, P>, TestCaseError> {
+    let mut engine = Engine::new(sim, policy);
     engine.attach().unwrap();
     let mut steps = 0;
     loop {

@@ -63,6 +63,17 @@ fn a_subflow_whose_rto_exceeds_a_second_is_closed_when_another_works() {
 }
 
 #[test]
+fn a_subflow_that_makes_no_progress_is_closed_whatever_its_rto() {
+    let mut sim = world(20.0);
+    write_every_second(&mut sim, BLOCK, 19);
+    sim.at(seconds(5.9), |sim| sim.carrier(ip(WIFI), false));
+    let engine = run(sim);
+    let closed = closed(&engine, None);
+    assert!(closed[0] > 7.0 && closed[0] < 7.6, "{closed:?}");
+    assert_eq!(joined(&engine), [ip(LTE)]);
+}
+
+#[test]
 fn the_last_subflow_is_never_closed() {
     let mut sim = world(40.0);
     write_every_second(&mut sim, BLOCK, 30);

@@ -71,11 +71,11 @@ fn set_up() -> Result<()> {
         for round in 0..=COUNT {
             for ((host, listener), total) in hosts.iter().zip(&mut totals) {
                 let time = host.enter(|| first_byte(listener))?;
-                // The first one finds nothing in any cache.
+                // The first connection fills caches: it is not counted.
                 if round > 0 {
                     *total += time;
                 }
-                // What closing it takes is not the next one's.
+                // Closing it must not cost the next one time.
                 sleep(Duration::from_millis(20));
             }
             if let Some(client) = &mut client {
@@ -132,8 +132,8 @@ fn burst() -> Result<()> {
     Ok(())
 }
 
-/// How long the messages of the events are, headers included, and how many instructions
-/// a client takes at least to receive one that is there: other times an interrupt comes.
+/// The bytes of each event's message, headers included, and the instructions that a client
+/// takes to receive one that is there: the least of many, as an interrupt may come between.
 fn events() -> Result<()> {
     println!("\nevents: bytes (IPv4, IPv6), instructions of a client to receive and decode");
     let mut sizes = BTreeMap::<_, [Vec<usize>; 2]>::new();

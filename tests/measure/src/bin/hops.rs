@@ -47,7 +47,7 @@ const WAYS: [Way; 2] = [
         name: "smapp-fullmesh",
         hops: &[
             ("build the message", SENT),
-            ("wake the controller, end the interrupt", SWITCHED),
+            ("wake the daemon, end the interrupt", SWITCHED),
             ("return from the wait", TO_USER),
             ("user space: before receiving", FROM_USER),
             ("receive", TO_USER),
@@ -73,9 +73,9 @@ const EVENTS: [(&str, &str); 9] = [
     ("sub_priority", "mptcp_pm_mp_prio_received"),
     ("timeout", "mptcp_pm_subflow_rto"),
 ];
-/// Whence events about local addresses come, behind what others do: not counted.
+/// Where events about local addresses come from. Others are notified before: not counted.
 const NOTIFIERS: [&str; 2] = ["blocking_notifier_call_chain", "raw_notifier_call_chain"];
-/// Where a message goes to its listeners, and where the sender is rid of it.
+/// Where a message goes to its listeners, and where its sender has handed it over.
 const SENT: &str = "netlink_broadcast_filtered";
 const DELIVERED: &str = "sk_skb_reason_drop";
 
@@ -115,7 +115,7 @@ fn run([plugin, map, programs]: [&String; 3], functions: bool) -> Result<()> {
         measured.with_context(|| word.to_owned())
     };
     for way in WAYS {
-        // What is between the first mark and the last one interests: from hook to SYN.
+        // Only what is between the first mark and the last one counts: from hook to SYN.
         let mut marks: Vec<&str> = way.hops.iter().map(|hop| hop.1).collect();
         marks.retain(|&mark| mark != HOOK && mark != SYN);
         marks.sort();

@@ -45,7 +45,7 @@ struct Arguments {
     directory: PathBuf,
 }
 
-/// Whence the tables of a run are.
+/// Where the tables of a run come from.
 #[derive(Debug, Deserialize, Serialize)]
 struct Origin {
     /// Hash over everything that was in the guest.

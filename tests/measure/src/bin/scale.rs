@@ -3,7 +3,7 @@
 //! attach to them, and what happens when the path that all of them share dies.
 //!
 //! Times are those of the guest. Fails if a connection breaks, if a byte is lost, if a
-//! subflow does not come back, or if a controller's table is not the kernel's in the end.
+//! subflow does not come back, or if the engine's table is not the kernel's in the end.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -163,7 +163,7 @@ fn scale(count: usize) -> Result<()> {
     daemon.interrupt()
 }
 
-/// Connections whose ends are sure of each other.
+/// Connections that both hosts have confirmed.
 fn connect(client: &Netns, listener: &TcpListener, count: usize) -> Result<Vec<[TcpStream; 2]>> {
     traffic::allow_files()?;
     let to = listener.local_addr()?;
@@ -235,7 +235,7 @@ fn bystander(host: &Netns) -> Result<f64> {
 
 /// What the kernel has allocated for objects and cannot give back, in bytes.
 fn kernel_memory() -> Result<u64> {
-    // What is freed in a grace period is.
+    // What is freed after a grace period can be given back: wait for one.
     sleep(Duration::from_secs(1));
     value("/proc/meminfo", "SUnreclaim:")
 }

@@ -20,7 +20,7 @@ const LOSSES: [u32; 3] = [30, 60, 100];
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 /// From the first data to the loss.
 const BEFORE: Duration = Duration::from_secs(1);
-/// Each run is seen for so long after the loss, and until the backup path has been
+/// Each run is watched this long after the loss, and until the backup path has been
 /// used for [`AFTER`], but not longer than [`PATIENCE`].
 const WINDOW: Duration = Duration::from_secs(30);
 const AFTER: Duration = Duration::from_secs(10);
@@ -91,9 +91,9 @@ impl Experiment for Backup {
         let Topology { client, server, .. } = &topology;
         host::kernel(server, &[])?;
         let endpoint = "endpoint add 10.0.2.2 dev eth1 subflow backup";
-        let mut controller = None;
+        let mut daemon = None;
         match run.variant.as_str() {
-            "smapp" => controller = Some(host::smapp(client, &["backup", "--rto", "1s"])?),
+            "smapp" => daemon = Some(host::smapp(client, &["backup", "--rto", "1s"])?),
             "kernel" => host::kernel(client, &[endpoint])?,
             "kernel-no-stale" => {
                 client.set_sysctl("mptcp/stale_loss_cnt", "0")?;
@@ -123,7 +123,7 @@ impl Experiment for Backup {
         let end = SystemTime::now().duration_since(UNIX_EPOCH)?;
         upload.stop();
         let segments = capture.stop()?;
-        host::end(controller, out)?;
+        host::end(daemon, out)?;
 
         let pieces = stream::pieces(&segments, port)?;
         let start = pieces.first().context("no data on the wire")?.time;

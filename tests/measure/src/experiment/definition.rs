@@ -18,8 +18,8 @@ pub trait Experiment: Sync {
 
     /// Do one run, in the guest: write [`Table`](super::Table)s into the directory `out`.
     ///
-    /// A table has what was on the wire or what the kernel knew, never what a
-    /// controller said.
+    /// A table has what was on the wire or what the kernel knew, never what the
+    /// daemon said.
     fn measure(&self, run: &Run, out: &Path) -> Result<()>;
 
     /// What the tables of all runs say, on the host.

@@ -35,7 +35,7 @@ section 4), made anew with Linux 7.3 and [smapp](../README.md): for each experim
 number, the in-kernel path manager of 7.3, and a policy of smapp.
 
 Everything is measured on the wire (tcpdump inside the guest) or from kernel state (`TCP_INFO`,
-`MPTCP_INFO`, counters of interfaces), never from what a controller says.
+`MPTCP_INFO`, counters of interfaces), never from what the daemon says.
 
 ## Where it is measured
 

@@ -38,15 +38,15 @@ pub fn smapp(host: &Netns, policy: &[&str]) -> Result<Process> {
     Ok(smapp)
 }
 
-/// End a controller. What it has decided and why goes into `controller.log`, for who
-/// wonders about a figure; no figure is taken from it.
-pub fn end(controller: Option<Process>, out: &Path) -> Result<()> {
-    let Some(mut controller) = controller else {
+/// End the daemon. What it has decided and why goes into `daemon.log`, for people who
+/// wonder about a figure; no figure is taken from it.
+pub fn end(daemon: Option<Process>, out: &Path) -> Result<()> {
+    let Some(mut daemon) = daemon else {
         return Ok(());
     };
-    controller.interrupt()?;
-    let lines = controller.seen().join("\n");
-    fs::write(out.join("controller.log"), lines + "\n").context("cannot write a log")
+    daemon.interrupt()?;
+    let lines = daemon.seen().join("\n");
+    fs::write(out.join("daemon.log"), lines + "\n").context("cannot write a log")
 }
 
 /// A connection of Multipath TCP from a client to a server of which both hosts are
@@ -139,7 +139,7 @@ impl Upload {
     /// Stop in the midst of it (MP_FASTCLOSE).
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        // The client's end may not be able to say it. It may have said it.
+        // The client's end may fail to send it, or have sent it already.
         let _ = self.server.shutdown(Shutdown::Both);
         for thread in self.threads {
             thread.join().expect("it does not panic");

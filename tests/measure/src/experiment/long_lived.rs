@@ -35,7 +35,7 @@ const MEMORY: &str = "60";
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a path is broken.
 const BROKEN: Duration = Duration::from_secs(30);
-/// How long is looked for the recovery. More than 15 retransmissions take.
+/// How long to wait for the recovery: longer than 15 retransmissions take.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// The experiment.
@@ -115,9 +115,9 @@ impl Experiment for LongLived {
         router.set_sysctl("netfilter/nf_conntrack_tcp_loose", "0")?;
         router.set_sysctl("netfilter/nf_conntrack_tcp_timeout_established", MEMORY)?;
         host::kernel(server, &[])?;
-        let mut controller = None;
+        let mut daemon = None;
         match run.variant.as_str() {
-            "smapp" => controller = Some(host::smapp(client, &["fullmesh"])?),
+            "smapp" => daemon = Some(host::smapp(client, &["fullmesh"])?),
             "kernel" | "kernel-endpoint" => host::kernel(
                 client,
                 &[
@@ -201,12 +201,12 @@ impl Experiment for LongLived {
         drop(writer);
         let _ = ended.shutdown(std::net::Shutdown::Both);
         reader.join().expect("it does not panic");
-        host::end(controller, out)?;
+        host::end(daemon, out)?;
 
         let after = |time: Duration| time.saturating_sub(since).as_micros() as u64;
         let idle = fault.starts_with("nat");
         let first = Path::First.client(Family::V4);
-        // What the server sends by itself on a subflow that was given up is no answer.
+        // A segment that the server sends on its own on a subflow that was given up is no answer.
         let mut asked = BTreeSet::new();
         let mut answer = None;
         for s in segments.iter().filter(|s| s.time > since && !s.is_rst()) {
@@ -283,8 +283,8 @@ impl Experiment for LongLived {
                 smapp.answer_us.is_some(),
                 format!("{words}: smapp recovers ({})", answer(&smapp)),
             ));
-            // Never is later than any time. Other faults leave the old subflow alive,
-            // and its next retransmission decides with either.
+            // A connection that never recovers counts as later than any time. Other faults leave
+            // the old subflow alive: its next retransmission decides, whatever the variant.
             if ["nat-drop", "nat-reset", "reset"].contains(&fault) {
                 let time = |recovery: &Recovery| recovery.answer_us.unwrap_or(u64::MAX);
                 claims.push(Claim::new(

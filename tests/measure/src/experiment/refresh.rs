@@ -31,7 +31,7 @@ const ONE_PATH: &str = "one-path";
 /// The paper's times in seconds for all four paths, and for one.
 const OPTIMUM: f64 = 27.8;
 const SINGLE: f64 = 111.7;
-/// That many bytes on a path are not only handshakes.
+/// More bytes on a path than handshakes take.
 const USED: u64 = 100_000;
 
 /// `smapp run` both: 7.3 has no in-kernel ndiffports.
@@ -67,7 +67,7 @@ impl Experiment for Refresh {
     fn runs(&self, scale: Scale) -> Vec<Run> {
         let (size, start, seeds) = match scale {
             Scale::Full => (SIZE, CHANCE, SEEDS),
-            // With the worst luck a single seed shows who wins.
+            // One seed is enough, as all first subflows are on one path.
             Scale::Quick => (QUICK_SIZE, ONE_PATH, 1..=1),
         };
         let run = |variant| Run::new(variant).with("bytes", size).with("start", start);

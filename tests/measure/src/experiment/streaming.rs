@@ -75,9 +75,9 @@ impl Experiment for Streaming {
         let topology = Topology::with_shapes([shape; 2])?.without_offload()?;
         let Topology { client, server, .. } = &topology;
         host::kernel(server, &[])?;
-        let mut controller = None;
+        let mut daemon = None;
         match run.variant.as_str() {
-            "smapp" => controller = Some(host::smapp(client, &["streaming"])?),
+            "smapp" => daemon = Some(host::smapp(client, &["streaming"])?),
             "kernel" => {
                 let endpoint = "endpoint add 10.0.2.2 dev eth1 subflow fullmesh";
                 host::kernel(client, &[endpoint])?;
@@ -112,7 +112,7 @@ impl Experiment for Streaming {
         })?;
         let (sent, arrived) = (at_client.stop()?, at_server.stop()?);
         drop(pair);
-        host::end(controller, out)?;
+        host::end(daemon, out)?;
 
         let sent = stream::pieces(&sent, port)?;
         let arrived = stream::pieces(&arrived, port)?;

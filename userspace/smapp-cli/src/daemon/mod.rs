@@ -14,14 +14,15 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
-use smapp::module::sysctl;
 use smapp::policy::PolicyOptions;
 use smapp::rules::{Config, Dispatch, Invalid, Rule};
-use smapp::{Client, Engine};
+use smapp::{Client, Engine, Kernel};
 
 use self::notify::Manager;
+use self::privileges::{TO_BEGIN, TO_GO_ON};
 use self::why_socket::WhySocket;
 use crate::cli::Cli;
+use crate::interface::{Choice, other_path_manager};
 use crate::logger::STATUS;
 use crate::signal;
 
@@ -53,7 +54,10 @@ impl Source<'_> {
     }
 }
 
+/// Runs until SIGTERM or SIGINT. Fails if the rules are wrong, if the kernel cannot be
+/// used, or if another daemon runs in this network namespace.
 pub fn run(
+    kernel: Choice,
     config: Option<&Path>,
     policy: Option<&PolicyOptions>,
     seed: Option<u64>,
@@ -70,15 +74,17 @@ pub fn run(
     };
     let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
     let rules = source.rules()?;
-    privileges::drop_all_but_net_admin()?;
+    privileges::keep(TO_BEGIN)?;
     let signals = signal::end_and_reload()?;
-    let client = Client::connect()?;
+    let client = kernel.connect()?;
     client.wake_on(&signals)?;
     let why_socket = WhySocket::open()?;
     if let Some(why_socket) = &why_socket {
         client.wake_on(why_socket)?;
     }
-    warn_of_other_path_manager();
+    if let Some(problem) = other_path_manager(kernel.kind()) {
+        log::warn!("{problem}");
+    }
     let mut daemon = Daemon {
         engine: Engine::new(client, Dispatch::new(rules, seed)),
         source,
@@ -87,6 +93,10 @@ pub fn run(
         manager: Manager::find(),
     };
     daemon.engine.attach()?;
+    privileges::keep(TO_GO_ON)?;
+    for lack in daemon.engine.kernel().capabilities().lacks {
+        log::warn!("without {}: {}", lack.what, lack.cost);
+    }
     daemon.serve()
 }
 
@@ -111,6 +121,7 @@ impl Daemon<'_> {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Logs the state, and tells it to the service manager.
     fn tell(&self, status: &str) {
         log::info!(target: STATUS, "{status}");
         self.manager.ready(status);
@@ -158,15 +169,5 @@ impl Daemon<'_> {
         let engine = &mut self.engine;
         engine.control(|dispatch, context| dispatch.reload(context, rules))?;
         Ok(())
-    }
-}
-
-fn warn_of_other_path_manager() {
-    match sysctl("path_manager") {
-        Some(chosen) if chosen != "smapp" => log::warn!(
-            "new connections of this network namespace use the path manager `{chosen}`: \
-             type `sysctl -w net.mptcp.path_manager=smapp`"
-        ),
-        _ => {}
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Tells the service manager how the daemon is: the protocol of sd_notify(3).
+//! Tells the service manager whether the daemon works: the protocol of sd_notify(3).
 
 use std::ffi::{OsStr, OsString};
 use std::io;

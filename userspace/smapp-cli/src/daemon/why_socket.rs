@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Where `smapp why` asks the daemon.
 //!
-//! The daemon sends without waiting; the socket of who asks is empty, so the answer has
-//! room in it, and one that finds none is dropped.
+//! The daemon never waits for who asks. The answer is one datagram to a socket that is
+//! empty, so it has room there; an answer that has none is dropped.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind};

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use smapp::{Address, AddressId, Client, Kernel, Token};
+use smapp::{Address, AddressId, Kernel, Token};
 
 use crate::cli;
+use crate::interface::Choice;
 use crate::output;
 
 /// What `address announce` answers.
@@ -17,8 +18,8 @@ struct Announced {
     address: Address,
 }
 
-pub fn address(command: &cli::Address, json: bool) -> Result<ExitCode> {
-    let mut client = Client::connect()?;
+pub fn address(kernel: Choice, command: &cli::Address, json: bool) -> Result<ExitCode> {
+    let mut client = kernel.connect()?;
     match command {
         cli::Address::Announce { token, address } => {
             let token = *token;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use smapp::{Client, Errno, Error, EventKind, EventSet, Input, Kernel, Subflow, Token};
 
+use crate::interface::Choice;
 use crate::output;
 use crate::{cli, signal};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-pub fn connection(command: &cli::Connection, json: bool) -> Result<ExitCode> {
-    let mut client = Client::connect()?;
+pub fn connection(kernel: Choice, command: &cli::Connection, json: bool) -> Result<ExitCode> {
+    let mut client = kernel.connect()?;
     match command {
         cli::Connection::List => list(&mut client, json)?,
         cli::Connection::Show { token, watch: true } => watch(&mut client, *token, json)?,
@@ -43,7 +44,7 @@ fn watch(client: &mut Client, token: Token, json: bool) -> Result<()> {
         match client.wait(Some(next))? {
             Input::Event(event) if event.token == token => return Ok(()),
             Input::Stop => return Ok(()),
-            // Its end may be among what was lost: then it is not found.
+            // Its end may be among the lost events: then it is not found.
             Input::Time | Input::Lost => match show(client, token, json) {
                 Err(error) if is_over(&error) => return Ok(()),
                 result => result?,

@@ -8,14 +8,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use smapp::{
-    Address, AddressIds, Client, Event, EventKind, EventSet, IfIndex, Input, Kernel, Owner,
-    Subflow, Token, What,
+    Address, AddressIds, Event, EventKind, EventSet, IfIndex, Input, Kernel, Owner, Subflow, Token,
+    What,
 };
 
+use crate::interface::Choice;
 use crate::output;
 use crate::signal;
 
-/// An event as a program reads it.
+/// An event as a program reads it: one line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     event: &'static str,
@@ -51,13 +52,18 @@ struct AddressLine {
     interface: String,
 }
 
-pub fn monitor(kinds: &[EventKind], only: Option<Token>, json: bool) -> Result<ExitCode> {
+pub fn monitor(
+    kernel: Choice,
+    kinds: &[EventKind],
+    only: Option<Token>,
+    json: bool,
+) -> Result<ExitCode> {
     let events = match kinds {
         [] => EventSet::ALL,
         _ => EventSet::of(kinds),
     };
     let end = signal::end()?;
-    let mut client = Client::connect()?;
+    let mut client = kernel.connect()?;
     client.stop_on(&end)?;
     client.listen(events)?;
     let words: Vec<_> = events.iter().map(EventKind::word).collect();

@@ -4,12 +4,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use smapp::Client;
 
+use crate::interface::Choice;
 use crate::output;
 
-pub fn stats(json: bool) -> Result<ExitCode> {
-    let stats = Client::connect()?.statistics()?;
+pub fn stats(kernel: Choice, json: bool) -> Result<ExitCode> {
+    let stats = kernel.connect()?.statistics()?;
     if json {
         output::json(&stats)?;
         return Ok(ExitCode::SUCCESS);

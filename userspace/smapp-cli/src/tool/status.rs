@@ -7,25 +7,50 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde::Serialize;
 use smapp::module::{Missing, sysctl};
-use smapp::{Client, Error, Kernel};
+use smapp::{Error, EventSet, Kernel, KernelKind, Lack};
 
+use crate::interface::{Choice, other_path_manager};
 use crate::output;
 
 /// What there is, and what is wrong with it.
 #[derive(Serialize)]
 struct Status {
     kernel: String,
+    /// The interface in use, or that would be.
+    interface: &'static str,
     module_loaded: bool,
     family_version: Option<u32>,
     privileged: bool,
     enabled: Option<String>,
     path_manager: Option<String>,
     connections: Option<usize>,
+    /// What this interface cannot do here, or not well.
+    lacks: Vec<Lacking>,
     problems: Vec<String>,
 }
 
-pub fn status(json: bool) -> Result<ExitCode> {
-    let status = Status::find();
+/// Something that is missing, what that costs, and what to type.
+#[derive(Serialize)]
+struct Lacking {
+    what: &'static str,
+    why: String,
+    cost: &'static str,
+    remedy: &'static str,
+}
+
+impl From<Lack> for Lacking {
+    fn from(lack: Lack) -> Self {
+        Self {
+            what: lack.what,
+            why: lack.why,
+            cost: lack.cost,
+            remedy: lack.remedy,
+        }
+    }
+}
+
+pub fn status(kernel: Choice, json: bool) -> Result<ExitCode> {
+    let status = Status::find(kernel);
     match json {
         true => output::json(&status)?,
         false => status.print()?,
@@ -37,49 +62,60 @@ pub fn status(json: bool) -> Result<ExitCode> {
 }
 
 impl Status {
-    fn find() -> Self {
-        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    fn find(kernel: Choice) -> Self {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let kind = kernel.kind();
         let mut status = Self {
-            kernel: kernel.trim_end().to_owned(),
+            kernel: release.trim_end().to_owned(),
+            interface: match kind {
+                KernelKind::Module => "smapp_pm",
+                _ => "mptcp_pm",
+            },
             module_loaded: false,
             family_version: None,
             privileged: has_net_admin(),
             enabled: sysctl("enabled"),
-            path_manager: sysctl("path_manager"),
+            path_manager: sysctl("path_manager").or_else(|| sysctl("pm_type")),
             connections: None,
+            lacks: Vec::new(),
             problems: Vec::new(),
         };
-        if let Err(error) = status.ask_module() {
+        let works = status.ask(kernel);
+        if let Err(error) = &works {
             status.problems.push(error.to_string());
         }
-        if !status.module_loaded && !status.privileged {
+        let reached = works.is_ok() || status.family_version.is_some();
+        status.module_loaded = reached && kind == KernelKind::Module;
+        if !reached && !status.privileged {
             status.problem("this user may not manage paths: needs CAP_NET_ADMIN, run as root");
         }
         if status.enabled.as_deref() == Some("0") {
             status.problem("multipath tcp is off: type `sudo sysctl -w net.mptcp.enabled=1`");
         }
-        // Without the module the kernel would take the name and use its own.
-        let chosen = status.path_manager.as_deref() == Some("smapp");
-        if status.module_loaded && !chosen {
-            status.problem(
-                "new connections do not use smapp: type \
-                 `sudo sysctl -w net.mptcp.path_manager=smapp`",
-            );
+        if reached {
+            status.problems.extend(other_path_manager(kind));
         }
         status
     }
 
-    fn ask_module(&mut self) -> Result<(), Error> {
-        let connected = Client::connect();
+    /// Asks the kernel; what it can do is found by trying.
+    fn ask(&mut self, kernel: Choice) -> Result<(), Error> {
+        let connected = kernel.connect();
         if let Err(Error::Unusable { why }) = &connected {
             if let Some(Missing::Version(version)) = why.downcast_ref() {
                 self.family_version = Some(*version);
             }
         }
-        self.module_loaded = connected.is_ok() || self.family_version.is_some();
         let mut client = connected?;
         self.family_version = client.capabilities().version;
         self.connections = Some(client.connections()?.len());
+        client.listen(EventSet::ALL)?;
+        self.lacks = client
+            .capabilities()
+            .lacks
+            .into_iter()
+            .map(Lacking::from)
+            .collect();
         self.privileged = true;
         Ok(())
     }
@@ -93,6 +129,7 @@ impl Status {
         let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
         let rows = [
             ("kernel", self.kernel.clone()),
+            ("interface", self.interface.to_owned()),
             ("module smapp_pm loaded", yes(self.module_loaded)),
             (
                 "protocol version",
@@ -108,6 +145,15 @@ impl Status {
         ];
         for (name, value) in rows {
             output::line(&format!("{name:<23} {value}"))?;
+        }
+        for lack in &self.lacks {
+            output::line(&format!("without {}: {}", lack.what, lack.cost))?;
+            let why = if lack.why.is_empty() {
+                "not tried"
+            } else {
+                &lack.why
+            };
+            output::line(&format!("    why: {why}; what helps: {}", lack.remedy))?;
         }
         for problem in &self.problems {
             output::line(&format!("problem: {problem}"))?;

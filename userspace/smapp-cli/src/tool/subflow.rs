@@ -12,6 +12,7 @@ use smapp::{Client, IfIndex, Kernel, Subflow, SubflowCreate, SubflowId, Token};
 
 use crate::cli::{self, Cli};
 use crate::command_words::{Endpoint, SubflowWords, subflow_to_remove};
+use crate::interface::Choice;
 use crate::output;
 
 /// What `subflow add` answers.
@@ -21,14 +22,15 @@ struct Added {
     subflow: Subflow,
 }
 
-pub fn subflow(command: &cli::Subflow, json: bool) -> Result<ExitCode> {
+pub fn subflow(kernel: Choice, command: &cli::Subflow, json: bool) -> Result<ExitCode> {
     match command {
         cli::Subflow::Add { token, words } => {
-            add(*token, &parsed(SubflowWords::parse(words)), json)?;
+            add(kernel, *token, &parsed(SubflowWords::parse(words)), json)?;
         }
         cli::Subflow::Remove { token, words } => {
             let subflow = parsed(subflow_to_remove(words));
-            Client::connect()?
+            kernel
+                .connect()?
                 .subflow_destroy(*token, &subflow)
                 .with_context(|| format!("connection {token}, subflow {subflow}"))?;
         }
@@ -38,7 +40,8 @@ pub fn subflow(command: &cli::Subflow, json: bool) -> Result<ExitCode> {
             value,
             ..
         } => {
-            Client::connect()?
+            kernel
+                .connect()?
                 .subflow_set_backup(*token, SubflowId(*number), value == "on")
                 .with_context(|| format!("connection {token}, subflow {number}"))?;
         }
@@ -55,8 +58,8 @@ fn parsed<T>(words: Result<T, String>) -> T {
     })
 }
 
-fn add(token: Token, words: &SubflowWords, json: bool) -> Result<()> {
-    let mut client = Client::connect()?;
+fn add(kernel: Choice, token: Token, words: &SubflowWords, json: bool) -> Result<()> {
+    let mut client = kernel.connect()?;
     let about = || format!("connection {token}");
     let mut create = SubflowCreate::to(remote(&mut client, token, words.to)?);
     if let Some(from) = words.from {

@@ -17,7 +17,7 @@ use crate::why_protocol::{DecisionLine, socket_path};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// More than an answer has.
+/// In bytes: more than the decisions that the daemon keeps for a connection.
 const LONGEST_ANSWER: usize = 128 * 1024;
 
 pub fn why(token: Token, json: bool) -> Result<ExitCode> {

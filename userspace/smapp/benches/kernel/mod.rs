@@ -101,7 +101,7 @@ impl Kernel for Writes {
 
     fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
         let addresses = self.addresses()?;
-        let from = addresses.iter().find(|a| a.address == query.from);
+        let from = addresses.iter().find(|a| Some(a.address) == query.from);
         from.map(|a| a.ifindex).ok_or(Error::NoAnswer("route"))
     }
 

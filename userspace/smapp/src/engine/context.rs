@@ -15,7 +15,7 @@ use crate::model::{
     SubflowDestroy, SubflowId, Token,
 };
 
-/// A policy that sets a timer in the callback of it does not spin.
+/// The shortest delay of a timer: a policy that sets one again in its callback must not spin.
 const SHORTEST_DELAY: Duration = Duration::from_millis(1);
 
 /// What a policy can see and do. A policy that was given some connections sees and
@@ -26,13 +26,20 @@ pub struct Context<'a> {
     pub(super) timers: &'a mut Timers,
     pub(super) journal: &'a mut Journal,
     pub(super) addresses: &'a [LocalAddress],
-    /// The connections of the policy at hand; none: all are.
+    /// The connections that the policy was given; none if it has all.
     pub(super) scope: Option<&'a BTreeSet<Token>>,
+    /// One of them, which most of what comes is about: it is not looked up each time.
+    pub(super) at_hand: Option<Token>,
 }
 
 impl<'a> Context<'a> {
-    /// The same for a policy whose business is only the connections in `scope`.
-    pub(crate) fn within<'b>(&'b mut self, scope: &'b BTreeSet<Token>) -> Context<'b> {
+    /// The same for a policy whose business is only the connections in `scope`, to be told
+    /// of the one at hand.
+    pub(crate) fn within<'b>(
+        &'b mut self,
+        scope: &'b BTreeSet<Token>,
+        at_hand: Option<Token>,
+    ) -> Context<'b> {
         Context {
             kernel: &mut *self.kernel,
             table: &mut *self.table,
@@ -40,6 +47,7 @@ impl<'a> Context<'a> {
             journal: &mut *self.journal,
             addresses: self.addresses,
             scope: Some(scope),
+            at_hand: at_hand.filter(|token| scope.contains(token)),
         }
     }
 
@@ -54,7 +62,7 @@ impl<'a> Context<'a> {
     }
 
     fn is_ours(&self, token: Token) -> bool {
-        self.scope.is_none_or(|scope| scope.contains(&token))
+        self.at_hand == Some(token) || self.scope.is_none_or(|scope| scope.contains(&token))
     }
 
     fn check(&self, token: Token) -> Result<(), Error> {
@@ -64,7 +72,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Time since some fixed moment.
+    /// The time on the clock of the kernel, since some fixed moment.
     pub fn now(&self) -> Duration {
         self.kernel.now()
     }
@@ -111,6 +119,20 @@ impl<'a> Context<'a> {
         ours.flat_map(|token| self.table.remote_addresses(token))
     }
 
+    /// For how long a subflow has made no progress, as far as timeouts told: since the
+    /// first one in the row that it is in now, according to `subflow`, which is what a
+    /// timeout or an answer to [`query`](Self::query) said. The retransmission timeout says
+    /// less: TCP takes a doubling of it back when it was this host that could not send
+    /// (RFC 6069).
+    pub fn stalled(&self, token: Token, subflow: &Subflow) -> Duration {
+        let since = match subflow.retransmits {
+            None | Some(0) => None,
+            Some(_) if !self.is_ours(token) => None,
+            Some(_) => self.table.stalled_since(token, subflow.id),
+        };
+        since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
+    }
+
     /// The local addresses; [`usable_addresses`](Self::usable_addresses) has those from
     /// which a connection may have new subflows.
     pub fn addresses(&self) -> &'a [LocalAddress] {
@@ -142,7 +164,7 @@ impl<'a> Context<'a> {
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
         let now = self.kernel.now();
-        // What one of them may not reach is no reason to refuse the others.
+        // If one of them is throttled the others may still be opened.
         let allow = |subflow: &SubflowCreate| {
             self.check(token)?;
             self.table.allow(token, subflow, now)

@@ -58,8 +58,8 @@ impl Journal {
         };
     }
 
-    /// Writes down the first decision for a connection, whose it is; it comes before those
-    /// that have been written since.
+    /// Writes down which policy a connection was given. It is its first decision: it comes
+    /// before those that have been written since.
     pub fn write_first(&mut self, time: Duration, token: Token, text: fmt::Arguments<'_>) {
         self.log(token, text);
         let decisions = self.decisions.entry(token).or_default();
@@ -77,7 +77,7 @@ impl Journal {
         self.log(token, text);
         let decisions = self.decisions.entry(token).or_default();
         let full = decisions.len() == DECISIONS;
-        // The string of the one that leaves serves again.
+        // The string of the decision that goes is used again.
         let oldest = if full { decisions.pop_front() } else { None };
         let mut decision = oldest.unwrap_or(Decision {
             time,
@@ -102,7 +102,8 @@ impl Journal {
         }
     }
 
-    /// Notes that a connection is over: its decisions are among the first to go.
+    /// Notes that a connection is over: its decisions are kept until [`CLOSED`] others are
+    /// over too.
     pub fn close(&mut self, token: Token) {
         self.rules.remove(&token);
         if self.decisions.contains_key(&token) {

@@ -25,11 +25,10 @@ pub use context::Context;
 pub use journal::Decision;
 pub use policy::{Notice, Policy};
 
-/// The shortest time between two listings because events were lost; a listing that
-/// took long is followed by a longer one ([`SHARE`]).
+/// The shortest rest between two listings because events were lost; after a listing that
+/// took long it is longer ([`SHARE`]).
 const REST: Duration = Duration::from_millis(200);
-/// At most this part of the time goes into such listings, whatever peers cause: one
-/// in so many.
+/// Such listings take one part in so many of the time at most, whatever peers cause.
 const SHARE: u32 = 5;
 
 /// When routes change policies are told so much later, of all that changed until then:
@@ -42,7 +41,31 @@ const RECOVERY: Duration = Duration::from_secs(1);
 /// A policy with the kernel that it acts on.
 ///
 /// Single-threaded: [`run`](Self::run) waits, brings the table up to date,
-/// tells the policy, and waits again.
+/// tells the policy, and waits again. On the running kernel:
+///
+/// ```no_run
+/// use smapp::policy::fullmesh::{Fullmesh, Options};
+/// use smapp::{Client, Engine};
+///
+/// Engine::new(Client::connect()?, Fullmesh::new(Options::default(), 1)).run()?;
+/// # Ok::<(), smapp::Error>(())
+/// ```
+///
+/// And on a simulated one, whose end comes after a minute of its own time:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use smapp::Engine;
+/// use smapp::policy::fullmesh::{Fullmesh, Options};
+/// use smapp::sim::Sim;
+///
+/// let kernel = Sim::new(Duration::from_secs(60));
+/// let mut engine = Engine::new(kernel, Fullmesh::new(Options::default(), 1));
+/// engine.run()?;
+/// assert_eq!(engine.connections().count(), 0);
+/// # Ok::<(), smapp::Error>(())
+/// ```
 pub struct Engine<K, P> {
     kernel: K,
     policy: P,
@@ -91,7 +114,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         self.journal.decisions(token)
     }
 
-    /// The number of timers that are set.
+    /// How many timers of the policy are set.
     pub fn timers(&self) -> usize {
         self.timers.len()
     }
@@ -104,7 +127,8 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         talk(policy, &mut context)
     }
 
-    /// Attaches and runs until the kernel says stop.
+    /// Attaches and runs until the kernel says stop. Fails if it cannot attach, or once the
+    /// kernel cannot be used any more; what a command answers is for the policy.
     pub fn run(&mut self) -> Result<(), Error> {
         self.attach()?;
         self.serve()
@@ -142,8 +166,8 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         std::mem::take(&mut self.woken)
     }
 
-    /// Registers for events and takes in the connections that exist. In this
-    /// order there is no gap; what is in both is told once.
+    /// Registers for events and takes in the connections that exist. In this order nothing
+    /// is missed. What an event and the listing both say is told once.
     pub fn attach(&mut self) -> Result<(), Error> {
         let events = EventSet::LIFE_CYCLE.union(self.policy.events());
         self.kernel.listen(events)?;
@@ -196,7 +220,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         if event.start().is_none() && self.table.get(token).is_none() {
             self.take_in(token)?;
         }
-        if self.table.apply(event) {
+        if self.table.apply(event, self.kernel.now()) {
             if event.start().is_some() {
                 self.journal.open(token);
             }
@@ -208,7 +232,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
     /// Takes in a connection whose beginning was not told, or is late.
     fn take_in(&mut self, token: Token) -> Result<(), Error> {
         match self.kernel.connection(token) {
-            // Its beginning is still to come.
+            // The events of its beginning are still to come.
             Ok(connection) if connection.is_connecting() => {}
             Ok(connection) => self.attached(connection),
             Err(error @ Error::Unusable { .. }) => return Err(error),
@@ -237,7 +261,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         }
     }
 
-    /// Tells the policy.
+    /// Tells the policy, if it has registered for such an event.
     fn tell(&mut self, notice: &Notice<'_>) {
         if notice.is_for(self.policy.events()) {
             self.journal.at(notice.word());
@@ -246,7 +270,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         }
     }
 
-    /// No policy hears of an address that nobody may contact.
+    /// Writes down that the policy is not told of an address that no host can have.
     fn refuse_address(&mut self, token: Token, address: &Address) {
         if self.table.get(token).is_some() {
             self.journal.at(EventKind::AddressAnnounced.word());
@@ -271,7 +295,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
                 let address = self.addresses.remove(at);
                 return self.tell(&Notice::AddressDown(address));
             }
-            // A listing has told already.
+            // The listing told of it before its event came.
             _ => return,
         }
         self.tell(&Notice::AddressUp(address));
@@ -348,7 +372,72 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
             journal: &mut self.journal,
             addresses: &self.addresses,
             scope: None,
+            at_hand: None,
         };
         (&mut self.policy, context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::model::{SubflowCreate, SubflowId};
+    use crate::sim::Sim;
+
+    struct Nothing;
+    impl Policy for Nothing {}
+
+    #[test]
+    fn a_policy_with_some_connections_neither_sees_nor_touches_others() {
+        let mut sim = Sim::new(Duration::from_secs(9));
+        let server = "192.0.2.1:80".parse().unwrap();
+        let local = "10.0.1.1:4000".parse().unwrap();
+        let [ours, other] = [Token(1), Token(2)];
+        for token in [ours, other] {
+            let connection = Connection {
+                token,
+                ..Connection::default()
+            };
+            sim.created(connection, local, server);
+            sim.established(token);
+        }
+        let mut engine = Engine::new(sim, Nothing);
+        engine.attach().unwrap();
+        let (_, mut context) = engine.split();
+        let scope = BTreeSet::from([ours]);
+        let mut context = context.within(&scope, None);
+        assert!(context.connection(ours).is_some() && context.connection(other).is_none());
+        assert_eq!(context.connections().count(), 1);
+        let create = SubflowCreate::to(server).local_address(local.ip());
+        let announced = Address {
+            id: crate::model::AddressId(1),
+            address: local.ip(),
+            port: None,
+        };
+        let batch = context.subflow_create_all(other, &[create, create]);
+        let refused = [
+            context.query(other).err(),
+            context.subflow_create(other, &create).err(),
+            context.subflow_destroy(other, SubflowId(1)).err(),
+            context.subflow_set_backup(other, SubflowId(1), true).err(),
+            context.announce(other, local.ip(), None).err(),
+            context.withdraw(other, &announced).err(),
+        ];
+        for error in refused
+            .into_iter()
+            .chain(batch.into_iter().map(Result::err))
+        {
+            assert!(
+                matches!(error, Some(Error::NotOurs(token)) if token == other),
+                "{error:?}"
+            );
+        }
+        context.timer(other, Duration::from_secs(1), 0);
+        context.explain(other, format_args!("not ours"));
+        assert!(context.query(ours).is_ok());
+        assert_eq!((engine.timers(), engine.decisions(other).count()), (0, 0));
+        assert!(engine.kernel().commands().is_empty());
     }
 }

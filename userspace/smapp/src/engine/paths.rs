@@ -94,7 +94,7 @@ impl Context<'_> {
         let owner = self.connection(token).map(|connection| connection.owner);
         let owner = owner.unwrap_or_default();
         RouteQuery {
-            from: local.address,
+            from: Some(local.address),
             to: remote.ip(),
             mark: owner.mark,
             uid: owner.uid,

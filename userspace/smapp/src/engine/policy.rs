@@ -12,6 +12,43 @@ use crate::model::{
 /// Callbacks run one at a time, and do nothing unless they are implemented. The table in
 /// the context already contains what a callback tells. The paper calls a policy a
 /// subflow controller.
+///
+/// One that announces a second local address on each connection that this host accepts:
+///
+/// ```
+/// use std::net::IpAddr;
+/// use std::time::Duration;
+///
+/// use smapp::sim::Sim;
+/// use smapp::{Connection, Context, Engine, Policy, Token};
+///
+/// struct Announce(IpAddr);
+///
+/// impl Policy for Announce {
+///     fn established(&mut self, context: &mut Context<'_>, token: Token) {
+///         if context.connection(token).is_some_and(|c| c.server_side) {
+///             match context.announce(token, self.0, None) {
+///                 Ok(address) => context.explain(token, format_args!("announced {address}")),
+///                 Err(error) => context.explain(token, format_args!("{error}")),
+///             }
+///         }
+///     }
+/// }
+///
+/// # let (local, remote) = ("10.0.1.1:80".parse().unwrap(), "10.0.9.1:4000".parse().unwrap());
+/// let mut kernel = Sim::new(Duration::from_secs(1));
+/// kernel.at(Duration::ZERO, move |kernel| {
+///     let mut connection = Connection::default();
+///     connection.server_side = true;
+///     kernel.created(connection, local, remote);
+///     kernel.established(Token::default());
+/// });
+/// let mut engine = Engine::new(kernel, Announce("10.0.2.1".parse().unwrap()));
+/// engine.run()?;
+/// let decision = engine.decisions(Token::default()).next().unwrap();
+/// assert_eq!(decision.text, "announced id 1 10.0.2.1");
+/// # Ok::<(), smapp::Error>(())
+/// ```
 #[allow(unused_variables)]
 pub trait Policy {
     /// The events to register for beside the life cycle of connections, of subflows and of
@@ -25,8 +62,9 @@ pub trait Policy {
         notice.call(self, context);
     }
 
-    /// Takes charge of a connection: this is what [`attached`](Self::attached) and
-    /// [`established`](Self::established) do unless they are implemented. It may come twice.
+    /// Takes charge of a connection. [`attached`](Self::attached) and
+    /// [`established`](Self::established) call it unless they are implemented, so it may
+    /// come twice for one connection.
     fn adopt(&mut self, context: &mut Context<'_>, token: Token) {}
 
     /// A connection was there before the policy, or the events of its beginning were
@@ -51,10 +89,11 @@ pub trait Policy {
     /// A subflow has joined.
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {}
 
-    /// A subflow is over or could not be set up; its errno tells why.
+    /// A subflow is over or could not be set up; [`Subflow::errno`] tells why.
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {}
 
-    /// The retransmission timer of a subflow has expired.
+    /// The retransmission timer of a subflow has expired; [`Subflow::rto`] is the one now in
+    /// force.
     fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {}
 
     /// The peer has asked to use a subflow as backup only, or no longer so.

@@ -14,15 +14,15 @@ pub(super) struct Bound {
 }
 
 /// On one connection: as many at once as the kernel allows it in all (255 beside the
-/// initial one), so that no policy with a purpose notices.
+/// initial one), so that no policy meets it in its normal work.
 pub(super) const CONNECTION: Bound = Bound {
     burst: 256,
     interval: Duration::from_secs(1),
     text: "too many on this connection, wait a second (256 at once, then one a second)",
 };
 
-/// On all connections, to announced addresses that no subflow of theirs has reached: who
-/// attracts many connections must not have them all knock at a third party.
+/// On all connections, to announced addresses that no subflow of theirs has reached: a server
+/// that attracts many connections must not have all of them contact a third party.
 pub(super) const UNREACHED: Bound = Bound {
     burst: 1024,
     interval: Duration::from_millis(10),
@@ -34,7 +34,7 @@ pub(super) const UNREACHED: Bound = Bound {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateLimit {
     used: u32,
-    /// Up to when what came back has been counted.
+    /// The moment up to which what came back has been counted.
     counted: Duration,
 }
 

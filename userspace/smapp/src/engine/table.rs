@@ -3,7 +3,7 @@
 //!
 //! Events and listings overlap: an event may wait in the queue while a listing
 //! already shows what it is about to say. So every change answers whether it
-//! was news, and what is not is not told to the controller.
+//! was news, and only news are told to the policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,9 +25,19 @@ struct Entry {
     adopted: bool,
     /// What the peer has announced: as many as there are IDs at most.
     remote_addresses: BTreeMap<AddressId, Address>,
+    /// How many subflows this host has opened.
     opened: RateLimit,
     /// Its subflows may leave what its program is bound to.
     unbound: bool,
+    /// Subflows whose timer has expired since they made progress last.
+    stalls: BTreeMap<SubflowId, Stall>,
+}
+
+/// Timeouts of a subflow in a row.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    since: Duration,
+    timeouts: u8,
 }
 
 impl Entry {
@@ -40,7 +50,7 @@ impl Entry {
     }
 }
 
-/// What a listing has over what is known.
+/// How a listing differs from what is known.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Reconciled {
     /// What must have happened to the connections that are known.
@@ -56,7 +66,7 @@ pub(super) struct Reconciled {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     entries: BTreeMap<Token, Entry>,
-    /// Subflows to unreached addresses, of all connections.
+    /// How many subflows were opened to unreached addresses, on all connections.
     unreached: RateLimit,
 }
 
@@ -92,15 +102,21 @@ impl Table {
         );
     }
 
+    /// When the timer of a subflow expired first in the row of timeouts that it is in.
+    pub fn stalled_since(&self, token: Token, id: SubflowId) -> Option<Duration> {
+        let stall = self.entries.get(&token)?.stalls.get(&id)?;
+        Some(stall.since)
+    }
+
     /// Takes in an event other than closed; false if it is no news. Only the beginning
     /// of a connection can be about one that is not known.
-    pub fn apply(&mut self, event: &Event) -> bool {
+    pub fn apply(&mut self, event: &Event, now: Duration) -> bool {
         let token = event.token;
         let start = match &event.what {
             What::Created(start) | What::Established(start) => start,
             _ => {
                 let entry = self.entries.get_mut(&token);
-                return entry.is_some_and(|entry| entry.apply(&event.what));
+                return entry.is_some_and(|entry| entry.apply(&event.what, now));
             }
         };
         let new = !self.entries.contains_key(&token);
@@ -116,7 +132,8 @@ impl Table {
         if !established {
             entry.put(start.subflow, TcpState::ESTABLISHED);
         }
-        // A subflow that has joined implies it, but the policy is still to be told.
+        // After a join the connection counts as established, but the policy may not have been
+        // told to take charge of it.
         !(adopted && established)
     }
 
@@ -249,7 +266,7 @@ impl Table {
 
 impl Entry {
     /// Takes in what happened to a connection that is known.
-    fn apply(&mut self, what: &What) -> bool {
+    fn apply(&mut self, what: &What, now: Duration) -> bool {
         match *what {
             What::SubflowEstablished(subflow) => {
                 // A subflow can join only after both hosts have confirmed.
@@ -260,16 +277,21 @@ impl Entry {
                 let subflows = &mut self.connection.subflows;
                 let before = subflows.len();
                 subflows.retain(|known| known.id != subflow.id);
+                self.stalls.remove(&subflow.id);
                 subflows.len() < before
             }
-            What::Timeout(subflow) => self.find(subflow.id).is_some_and(|known| {
+            What::Timeout(subflow) => {
+                let Some(known) = self.find(subflow.id) else {
+                    return false;
+                };
                 known.rto = subflow.rto;
                 known.backoff = subflow.backoff;
                 known.retransmits = subflow.retransmits;
                 known.errno_soft = subflow.errno_soft;
                 known.unacked = subflow.unacked;
+                self.note_stall(&subflow, now);
                 true
-            }),
+            }
             What::SubflowPriority(subflow) => self.find(subflow.id).is_some_and(|known| {
                 let before = std::mem::replace(&mut known.backup_peer, subflow.backup_peer);
                 before != subflow.backup_peer
@@ -278,12 +300,28 @@ impl Entry {
                 self.remote_addresses.insert(address.id, address) != Some(address)
             }
             What::AddressesWithdrawn(ids) => {
-                // News even if the announcement came before this table was there.
+                // The policy is told even if the table never had the announcement.
                 self.remote_addresses.retain(|id, _| !ids.contains(*id));
                 true
             }
             What::Closed | What::Created(_) | What::Established(_) => true,
         }
+    }
+
+    /// Notes a timeout; the row of it is a new one unless its count goes on.
+    fn note_stall(&mut self, subflow: &Subflow, now: Duration) {
+        let timeouts = subflow.retransmits.unwrap_or(0);
+        let stall = self.stalls.entry(subflow.id);
+        let stall = stall.or_insert(Stall {
+            since: now,
+            timeouts,
+        });
+        // The kernel counts up to 255, or begins again with 0.
+        let goes_on = timeouts > stall.timeouts || stall.timeouts == u8::MAX;
+        if !goes_on {
+            stall.since = now;
+        }
+        stall.timeouts = timeouts;
     }
 
     fn find(&mut self, id: SubflowId) -> Option<&mut Subflow> {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::model::Token;
 
-/// Timers by the time at which they are due, those set first first. There is
-/// one for a connection and a key: to set it again is to move it.
+/// Timers by the time at which they are due; of those that are due at the same time the one
+/// that was set first comes first. There is one for a connection and a key: to set it again
+/// is to move it.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     queue: BTreeSet<(Duration, u64, Token, u32)>,

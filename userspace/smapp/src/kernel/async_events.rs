@@ -33,8 +33,8 @@ impl AsyncEvents {
     pub fn connect(events: EventSet) -> Result<Self, Error> {
         let mut client = Client::connect()?;
         client.listen(events)?;
-        // Its successor is unsafe, for types whose descriptor may close or change. The one
-        // of a client is its own and stays.
+        // What replaces it is unsafe, because a descriptor might close or change while it is
+        // registered. A client keeps its own.
         #[expect(deprecated)]
         let client = AsyncFd::with_interest(client, Interest::READABLE);
         client
@@ -51,7 +51,7 @@ impl AsyncEvents {
                 Input::Time => {}
                 input => return Ok(input),
             }
-            // What comes from here on makes it ready again.
+            // An input that comes from here on makes it ready again.
             let ready = self.0.readable().await;
             ready.map_err(Error::io("waiting in tokio"))?.clear_ready();
         }

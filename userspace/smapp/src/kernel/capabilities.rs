@@ -3,7 +3,7 @@
 
 use crate::model::EventSet;
 
-/// What a kernel can do, found by trying and not by its version.
+/// What a kernel can do. It is found out by trying, not by the version of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -17,6 +17,22 @@ pub struct Capabilities {
     pub commands: &'static [&'static str],
     /// Who numbers the subflows.
     pub subflow_ids: SubflowIds,
+    /// What it cannot do, or not well.
+    pub lacks: Vec<Lack>,
+}
+
+/// Something that this kernel, or this user, cannot do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lack {
+    /// What.
+    pub what: &'static str,
+    /// Why, as far as the kernel says.
+    pub why: String,
+    /// What it costs.
+    pub cost: &'static str,
+    /// What to type.
+    pub remedy: &'static str,
 }
 
 /// Who numbers the subflows of a connection.
@@ -46,6 +62,7 @@ impl Capabilities {
             events: EventSet::ALL,
             commands: Self::COMMANDS,
             subflow_ids: SubflowIds::Kernel,
+            lacks: Vec::new(),
         }
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The running kernel, as far as the current network namespace goes.
 //!
-//! There is one thread and one poll; sockets are emptied before it.
+//! One poll waits for everything: the sockets of the interface and the descriptors that the
+//! program gave. It tells only of what has become readable since, so a socket is read until
+//! it is empty before the next poll.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,10 +14,9 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 
 use super::interface::Interface;
-use super::module::Module;
 use super::route::Route;
 use super::route_watch::RouteWatch;
-use super::{Capabilities, Error, Input, Kernel};
+use super::{Capabilities, Error, Input, Kernel, KernelKind};
 use crate::model::{
     Answer, Command, Connection, EventKind, EventSet, IfIndex, LocalAddress, RouteQuery,
     Statistics, Token, changes,
@@ -31,8 +32,8 @@ const ROUTES: mio::Token = mio::Token(3);
 /// an interface or the end of the preferred lifetime of an address.
 const LOCAL: EventSet = EventSet::of(&[EventKind::NewLocalAddress, EventKind::DelLocalAddress]);
 
-/// So many inputs are told at most before signals, questions and the time are looked at:
-/// events that keep coming do not put them off.
+/// After this many inputs in a row it looks at signals, the program's descriptors and the
+/// time: events that keep coming do not put them off.
 const BATCH: u32 = 64;
 
 /// The running kernel, in the network namespace of the thread that connects.
@@ -59,11 +60,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects in the current network namespace. Needs CAP_NET_ADMIN in the user
-    /// namespace that owns it, for all that follows.
+    /// Connects in the current network namespace, to the interface that is
+    /// [selected](KernelKind::selected) there. Needs CAP_NET_ADMIN in the user namespace
+    /// that owns it, for all that follows.
     pub fn connect() -> Result<Self, Error> {
+        Self::connect_to(KernelKind::selected())
+    }
+
+    /// Connects to this interface.
+    pub fn connect_to(kind: KernelKind) -> Result<Self, Error> {
         Ok(Self {
-            interface: Box::new(Module::connect()?),
+            interface: kind.connect()?,
             route: None,
             watch: None,
             addresses: Vec::new(),
@@ -212,7 +219,7 @@ impl Kernel for Client {
     }
 
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
-        // What is there is told before the time, up to a batch of it.
+        // Inputs that are there come before a time that has passed, up to a batch of them.
         let mut polled = false;
         loop {
             if self.told < BATCH {

@@ -23,7 +23,7 @@ pub enum Error {
     Refused {
         /// The command, by its name in the protocol.
         command: &'static str,
-        /// Why.
+        /// Why, as a number.
         errno: Errno,
         /// Why in words: the message of the extended acknowledgement.
         message: Option<String>,
@@ -35,7 +35,7 @@ pub enum Error {
         /// Why, and what to type.
         why: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The kernel lets only the administrator of the network namespace do this.
+    /// The kernel lets only the administrator of the network namespace do what is named here.
     #[error("{0}: not permitted, needs CAP_NET_ADMIN: run as root, for example with sudo")]
     NotPermitted(&'static str),
     /// The policy asks for subflows faster than they may be opened, on the connection or

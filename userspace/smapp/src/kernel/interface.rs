@@ -12,11 +12,12 @@ pub(crate) trait Interface: Send {
     /// What it can do here.
     fn capabilities(&self) -> Capabilities;
 
-    /// Registers for events; the descriptors to poll from now on, besides those that it
-    /// gave before.
+    /// Registers for events in addition to those registered for already. Gives the
+    /// descriptors to poll from now on, besides those that it gave before.
     fn listen(&mut self, events: EventSet) -> Result<Vec<RawFd>, Error>;
 
-    /// Takes what one read of its descriptors gives, as inputs; false once nothing is left.
+    /// Reads once from its descriptors and adds what that gives to `inputs`; false if there
+    /// was nothing left to read. Never waits.
     fn receive(&mut self, inputs: &mut VecDeque<Input>) -> Result<bool, Error>;
 
     /// Lists all connections.

@@ -11,9 +11,11 @@ mod capabilities;
 mod client;
 mod error;
 mod interface;
+mod kind;
 pub(crate) mod module;
 pub(crate) mod route;
 mod route_watch;
+pub(crate) mod stock;
 pub(crate) mod tcp_info;
 
 use std::time::Duration;
@@ -25,14 +27,15 @@ use crate::model::{
 
 #[cfg(feature = "tokio")]
 pub use async_events::AsyncEvents;
-pub use capabilities::{Capabilities, SubflowIds};
+pub use capabilities::{Capabilities, Lack, SubflowIds};
 pub use client::Client;
 pub use error::Error;
+pub use kind::KernelKind;
 
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant)] // nearly all inputs are events: no allocation for each
+#[expect(clippy::large_enum_variant)] // Nearly all are events: a box would be one more allocation.
 pub enum Input {
     /// Something happened to a connection.
     Event(Event),
@@ -51,20 +54,23 @@ pub enum Input {
     Stop,
 }
 
-/// A kernel.
+/// A kernel: it tells what happens, and carries out commands.
 ///
-/// Commands take effect before they return; what they cause comes as events.
+/// Commands take effect before they return; what they cause comes as events. A method fails
+/// with [`Error::Refused`] where the kernel answers with an errno, with
+/// [`Error::NotPermitted`] without CAP_NET_ADMIN, and with [`Error::Unusable`] once its
+/// interface is gone.
 pub trait Kernel {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Time since some fixed moment, never going back.
+    /// Time since some fixed moment; it never goes back.
     fn now(&self) -> Duration;
 
     /// Registers for these events in addition to those registered for already.
     fn listen(&mut self, events: EventSet) -> Result<(), Error>;
 
-    /// Waits for the next input, at most until the clock shows `until`.
+    /// Waits for the next input, at most until the clock ([`now`](Self::now)) shows `until`.
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error>;
 
     /// Lists all connections, without losing events that happen meanwhile.
@@ -94,6 +100,11 @@ pub trait Kernel {
     }
 
     /// Opens a subflow: its SYN has been sent when this returns.
+    ///
+    /// A kernel refuses it with ENOTCONN before the connection is established, EOPNOTSUPP
+    /// after a fallback to TCP, EACCES if the peer denies joins to the address, ENOSPC beyond
+    /// 255 subflows, ESRCH if the connection is over, and with what bind(2) and connect(2)
+    /// answer: EADDRNOTAVAIL, EADDRINUSE, ENETUNREACH ..
     fn subflow_create(&mut self, token: Token, subflow: &SubflowCreate) -> Result<Subflow, Error> {
         let command = Command::SubflowCreate(token, *subflow);
         match self.command(&command)? {
@@ -108,7 +119,7 @@ pub trait Kernel {
             .map(drop)
     }
 
-    /// Asks the peer to use a subflow as backup only, or no longer so.
+    /// Asks the peer to use a subflow as backup only, or no longer so (MP_PRIO).
     fn subflow_set_backup(
         &mut self,
         token: Token,

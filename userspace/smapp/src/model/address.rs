@@ -11,7 +11,7 @@ use super::{AddressId, IfIndex, InterfaceName};
 /// An address that one of the hosts announces to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Address {
-    /// Its number (RFC 8684 section 3.4.1).
+    /// Its number, by which it is withdrawn (RFC 8684 section 3.4.1).
     pub id: AddressId,
     /// The address.
     pub address: IpAddr,
@@ -31,7 +31,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// A local address that is valid, on an interface that is up.
+/// A local address from which subflows can start: valid beyond its link, not tentative
+/// (IPv6), and on an interface that is up and not the loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalAddress {
     /// The address.

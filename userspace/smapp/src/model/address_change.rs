@@ -3,7 +3,7 @@
 
 use super::{EventKind, LocalAddress};
 
-/// A change of what is usable.
+/// A local address comes or goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressChange {
     /// An address can be used from now on; or what is known of one has changed.
@@ -13,7 +13,7 @@ pub enum AddressChange {
 }
 
 impl AddressChange {
-    /// What kind of event tells it.
+    /// The kind of event that tells it.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::Up(_) => EventKind::NewLocalAddress,
@@ -29,8 +29,9 @@ impl AddressChange {
     }
 }
 
-/// What has to be said to get from `before` to `after`: first what has gone. An address
-/// whose interface has another name now, or that is deprecated now, has not gone.
+/// The changes that lead from `before` to `after`, first those of addresses that have gone.
+/// An address whose interface was renamed, or that is deprecated now, has not gone: it comes
+/// up once more.
 pub(crate) fn changes(
     before: &[LocalAddress],
     after: &[LocalAddress],

@@ -14,12 +14,13 @@ pub enum Command {
     SubflowCreate(Token, SubflowCreate),
     /// Close a subflow.
     SubflowDestroy(Token, SubflowDestroy),
-    /// Ask the peer to use a subflow as backup only, or no longer so.
+    /// Ask the peer to use a subflow as backup only (true), or no longer so (MP_PRIO,
+    /// RFC 8684 section 3.3.8).
     SubflowSet(Token, SubflowId, bool),
-    /// Announce a local address, with a port or with that of the initial subflow;
-    /// the answer has the address with its number.
+    /// Announce a local address to the peer (ADD_ADDR, RFC 8684 section 3.4.1), with a
+    /// port or with that of the initial subflow; the answer has the address with its number.
     Announce(Token, IpAddr, Option<u16>),
-    /// Withdraw a local address, as it was announced.
+    /// Withdraw a local address, as it was announced (REMOVE_ADDR, RFC 8684 section 3.4.2).
     Withdraw(Token, Address),
 }
 
@@ -50,7 +51,7 @@ impl Command {
 /// What a kernel answers to a command that it has carried out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant)] // it lives as long as a call: no allocation
+#[expect(clippy::large_enum_variant)] // It lives as long as a call: a box would cost more.
 pub enum Answer {
     /// It is done.
     Done,
@@ -63,6 +64,18 @@ pub enum Answer {
 /// A subflow to be opened; the kernel chooses what is left out.
 ///
 /// The methods set the field of the same name.
+///
+/// ```
+/// use smapp::SubflowCreate;
+///
+/// let server = "10.0.3.1:80".parse().unwrap();
+/// let subflow = SubflowCreate::to(server)
+///     .local_address("10.0.2.1".parse().unwrap())
+///     .backup(true);
+/// assert_eq!(subflow.remote, server);
+/// // The kernel chooses the port.
+/// assert_eq!(subflow.local_port, None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubflowCreate {
@@ -172,7 +185,7 @@ impl SubflowDestroy {
         Self { reset, ..self }
     }
 
-    /// Whether it is this subflow.
+    /// Whether `subflow` is the one to be closed.
     pub fn is(&self, subflow: &Subflow) -> bool {
         match self.which {
             WhichSubflow::Id(id) => subflow.id == id,

@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::{IfIndex, MptcpInfo, Subflow, SubflowId, TcpState, Token};
 
-/// The socket of the application, as far as a policy may ask. What the message
-/// does not say is none.
+/// Whose socket a connection is. A field is none where the kernel did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Owner {
@@ -50,7 +49,8 @@ pub struct Connection {
     pub token: Token,
     /// This host accepted the connection.
     pub server_side: bool,
-    /// The peer refuses joins to the address and port of its initial subflow.
+    /// The peer refuses joins to the address and port of its initial subflow (flag C of
+    /// MP_CAPABLE, RFC 8684 section 3.1).
     pub deny_join_id0: bool,
     /// The connection fell back to plain TCP, no subflow can be added.
     pub fallback: bool,
@@ -59,7 +59,7 @@ pub struct Connection {
     /// Whose it is.
     #[serde(flatten)]
     pub owner: Owner,
-    /// What Multipath TCP knows of the connection.
+    /// What Multipath TCP knows of the connection; none in an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub info: Option<MptcpInfo>,
     /// Its subflows.
@@ -79,7 +79,9 @@ impl Connection {
         let initial = self.subflows.iter().find(|subflow| subflow.initial);
         initial.or_else(|| self.subflows.iter().find(|subflow| subflow.active))
     }
-    /// Whether it may still fail to come about: then its end is not told.
+
+    /// Whether the handshake of its initial subflow is still under way. If that fails the
+    /// kernel tells neither a beginning nor an end.
     pub(crate) fn is_connecting(&self) -> bool {
         let mut subflows = self.subflows.iter();
         subflows.any(|s| s.initial && s.state == Some(TcpState::SYN_SENT))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Where a peer may have this host go by announcing an address.
+//! Which addresses a peer may have this host contact by announcing them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ pub(crate) fn is_host(address: IpAddr) -> bool {
         }
         IpAddr::V6(a) => {
             let [first, ..] = a.segments();
-            // All of ::/16 is special, ::1 and addresses of IPv4 among it.
+            // All of ::/16 is special: ::, ::1 and forms of IPv4 addresses.
             first != 0 && !a.is_multicast() && !a.is_unicast_link_local()
         }
     }
@@ -31,8 +31,8 @@ pub(crate) fn is_private(address: IpAddr) -> bool {
     }
 }
 
-/// The address, or that of IPv4 which packets to it reach in the end: mapped, behind
-/// the well-known prefix of NAT64 (RFC 6052) or 6to4 (RFC 3056).
+/// The address itself, or the IPv4 address that packets to it reach in the end: it is
+/// mapped, or behind the well-known prefix of NAT64 (RFC 6052) or 6to4 (RFC 3056).
 fn plain(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;

@@ -27,21 +27,21 @@ const WORDS: [&str; EventKind::ALL.len()] = [
 pub enum EventKind {
     /// A connection exists, no subflow can be added yet.
     Created,
-    /// Both hosts have confirmed Multipath TCP, subflows can be added.
+    /// Both hosts have confirmed Multipath TCP (RFC 8684 section 3.1): subflows can be added.
     Established,
     /// A connection is over.
     Closed,
-    /// A subflow has joined its connection.
+    /// A subflow has joined its connection (MP_JOIN, RFC 8684 section 3.2).
     SubflowEstablished,
     /// A subflow is over, or could not be set up.
     SubflowClosed,
     /// The retransmission timer of a subflow has expired.
     Timeout,
-    /// The peer has changed the priority of a subflow.
+    /// The peer has changed the priority of a subflow (MP_PRIO, RFC 8684 section 3.3.8).
     SubflowPriority,
-    /// The peer has announced an address.
+    /// The peer has announced an address (ADD_ADDR, RFC 8684 section 3.4.1).
     AddressAnnounced,
-    /// The peer has withdrawn addresses.
+    /// The peer has withdrawn addresses (REMOVE_ADDR, RFC 8684 section 3.4.2).
     AddressesWithdrawn,
     /// This host can use an address from now on.
     NewLocalAddress,

@@ -4,6 +4,9 @@
 use serde::Serialize;
 
 /// What TCP knows of a subflow.
+///
+/// Each field is the one of `struct tcp_info` (linux/tcp.h) with this name; 0 if the kernel
+/// does not tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TcpInfo {
@@ -32,10 +35,13 @@ pub struct TcpInfo {
 }
 
 /// What Multipath TCP knows of a connection.
+///
+/// Each field is the one of `struct mptcp_info` (linux/mptcp.h) with this name; 0 if the
+/// kernel does not tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MptcpInfo {
-    /// `MPTCP_INFO_FLAG_*`.
+    /// Bits `MPTCP_INFO_FLAG_*`.
     pub flags: u32,
     /// Segments retransmitted on another subflow.
     pub retransmits: u32,

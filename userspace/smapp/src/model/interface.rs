@@ -17,7 +17,7 @@ pub struct InterfaceName {
 }
 
 impl InterfaceName {
-    /// Takes a name as the kernel gives it; what is no name is the empty one.
+    /// A name as the kernel gives it; empty if it is not UTF-8, is too long or has a zero byte.
     pub fn new(name: &[u8]) -> Self {
         let mut bytes = [0; LONGEST];
         if name.len() <= LONGEST && !name.contains(&0) {
@@ -46,6 +46,8 @@ impl fmt::Debug for InterfaceName {
 }
 
 /// A pattern of interface names: `*` is any characters, `?` is any one.
+///
+/// It has up to four `*`, and up to 15 bytes beside them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern(String);

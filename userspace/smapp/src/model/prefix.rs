@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct Prefix(IpNet);
 
 impl Prefix {
-    /// What the text of one is.
+    /// What an error says that the text has to be.
     pub const EXPECTED: &str =
         "an address, or a prefix like 10.0.0.0/8 without bits after its length";
 

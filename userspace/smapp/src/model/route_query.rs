@@ -8,8 +8,8 @@ use super::IfIndex;
 /// By which interface do packets of a socket leave?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteQuery {
-    /// The local address of the socket.
-    pub from: IpAddr,
+    /// The local address of the socket, if it has one.
+    pub from: Option<IpAddr>,
     /// Where it sends to.
     pub to: IpAddr,
     /// Its mark (`SO_MARK`), if it has one.

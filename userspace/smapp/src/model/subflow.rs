@@ -50,15 +50,15 @@ impl fmt::Display for TcpState {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Subflow {
-    /// Number of the subflow in its connection.
+    /// Number of the subflow, unique in its connection.
     pub id: SubflowId,
-    /// Local address; unspecified if the message does not say.
+    /// Local address; 0.0.0.0 if the message does not say.
     pub local_address: IpAddr,
     /// Local TCP port.
     pub local_port: u16,
-    /// Address ID of the local address.
+    /// Address ID of the local address (RFC 8684 section 3.2).
     pub local_id: AddressId,
-    /// Remote address; unspecified if the message does not say.
+    /// Remote address; 0.0.0.0 if the message does not say.
     pub remote_address: IpAddr,
     /// Remote TCP port.
     pub remote_port: u16,
@@ -118,7 +118,7 @@ pub struct Subflow {
     /// First unacknowledged TCP sequence number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snd_una: Option<u32>,
-    /// What TCP knows of the path.
+    /// What TCP knows of the path; none in an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tcp_info: Option<TcpInfo>,
 }
@@ -163,7 +163,7 @@ impl Subflow {
         self.state == Some(TcpState::ESTABLISHED)
     }
 
-    /// Whether this host opened it.
+    /// Whether this host opened it, or it is the initial one.
     pub fn is_own(&self) -> bool {
         self.active || self.initial
     }

@@ -22,7 +22,10 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// One attribute.
+/// One attribute (`struct nlattr`).
+///
+/// Its readers fail with [`Malformed::Length`] if the value has another length than their
+/// type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attribute<'a> {
     /// Its type, without the flags for nests and byte order.
@@ -93,7 +96,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-/// A row of attributes.
+/// The attributes of a message or of a nest, in their order.
 #[derive(Clone, Debug)]
 pub struct Attributes<'a>(&'a [u8]);
 

@@ -28,7 +28,7 @@ const ACK_TLVS: u16 = 0x200;
 /// `NLMSGERR_ATTR_MSG`.
 const EXTACK_MESSAGE: u16 = 1;
 
-/// One netlink message.
+/// One netlink message (`struct nlmsghdr` and what follows it).
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// `nlmsg_type`: the id of the family, or a control message.
@@ -42,7 +42,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The generic netlink command and its attributes.
+    /// The generic netlink command (`struct genlmsghdr`) and its attributes.
     pub fn generic(&self) -> Result<(u8, Attributes<'a>), Malformed> {
         match self.payload {
             [command, _version, _, _, rest @ ..] => Ok((*command, Attributes::new(rest))),
@@ -50,8 +50,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What an error message says: a positive errno (0 for an acknowledgement) and the
-    /// extended acknowledgement of the kernel.
+    /// What an error message (`struct nlmsgerr`) says: a positive errno, 0 for an
+    /// acknowledgement, and the text of the extended acknowledgement if there is one.
     pub fn error(&self) -> Result<(u32, Option<&'a str>), Malformed> {
         const MALFORMED: Malformed = Malformed::Inconsistent("netlink error message");
         let code = u32_at(self.payload, 0).ok_or(MALFORMED)? as i32;

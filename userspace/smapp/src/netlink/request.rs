@@ -36,14 +36,14 @@ impl<'a> Request<'a> {
         Self(buffer)
     }
 
-    /// Adds a fixed header of a protocol, padded.
+    /// Adds the fixed header of a protocol, padded to four bytes.
     pub fn body(self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self.0.resize(align(self.0.len()), 0);
         self
     }
 
-    /// Adds an attribute.
+    /// Adds an attribute with these bytes, padded to four.
     pub fn attribute(self, kind: u16, payload: &[u8]) -> Self {
         let len = (4 + payload.len()) as u16;
         self.0.extend_from_slice(&len.to_ne_bytes());
@@ -51,17 +51,17 @@ impl<'a> Request<'a> {
         self.body(payload)
     }
 
-    /// Adds an attribute in host byte order.
+    /// Adds an attribute with a 32-bit number in host byte order.
     pub fn u32(self, kind: u16, value: u32) -> Self {
         self.attribute(kind, &value.to_ne_bytes())
     }
 
-    /// Adds a port, in network byte order.
+    /// Adds an attribute with a port, in network byte order.
     pub fn port(self, kind: u16, port: u16) -> Self {
         self.attribute(kind, &port.to_be_bytes())
     }
 
-    /// Adds an address.
+    /// Adds an attribute with an address: 4 bytes for IPv4, 16 for IPv6.
     pub fn address(self, kind: u16, address: IpAddr) -> Self {
         match address {
             IpAddr::V4(a) => self.attribute(kind, &a.octets()),
@@ -69,7 +69,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Adds a flag, if it is set.
+    /// Adds a flag, an attribute without a value, if it is set.
     pub fn flag(self, kind: u16, set: bool) -> Self {
         match set {
             true => self.attribute(kind, &[]),

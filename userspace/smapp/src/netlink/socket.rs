@@ -10,10 +10,10 @@ use nix::sys::socket::{MsgFlags, recv};
 
 use super::{DONE, DUMP_INTERRUPTED, ERROR, Error, MULTI, Malformed, Message, Messages};
 
-/// Larger than any answer: 255 subflows with their tcp_info. Pages that are
-/// never written cost nothing.
+/// In bytes, larger than any datagram of an answer: 255 subflows with their tcp_info.
+/// Pages that are never written cost nothing.
 const RECEIVE_BUFFER: usize = 256 << 10;
-/// Asked for as SO_RCVBUF, the kernel caps it at net.core.rmem_max.
+/// In bytes, asked for as SO_RCVBUF; the kernel caps it at net.core.rmem_max.
 const QUEUE: usize = 1 << 20;
 
 /// What came of an attempt to receive.
@@ -48,7 +48,7 @@ impl Socket {
         })
     }
 
-    /// Joins multicast groups.
+    /// Joins multicast groups, by the numbers that the family has given them.
     pub fn join(&self, groups: &[u32]) -> Result<(), Error> {
         self.socket
             .add_mcast_membership(Groups::new_groups(groups))
@@ -65,8 +65,8 @@ impl Socket {
 
     /// Receives a datagram if one is queued.
     pub fn receive(&mut self) -> Result<Received<'_>, Error> {
-        // TRUNC makes recv return the whole length, DONTWAIT makes it return. Nobody asks who
-        // has sent it, which would cost something.
+        // MSG_TRUNC: the length is that of the datagram, even if it does not fit. The address
+        // of the sender is not asked for: that would cost instructions.
         let flags = MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
         match recv(self.as_raw_fd(), &mut self.buffer, flags) {
             Ok(len) => match self.buffer.get(..len) {
@@ -112,7 +112,7 @@ impl Socket {
             for message in messages {
                 let message = message?;
                 if message.seq != seq {
-                    continue; // of an answer that was given up
+                    continue; // It belongs to an answer that was given up before its end.
                 }
                 interrupted |= message.flags & DUMP_INTERRUPTED != 0;
                 match message.kind {

@@ -37,7 +37,8 @@ options! {
     /// Interfaces of the backup paths, the best one first; `*` is any
     /// characters, `?` any one [default: all, alike]
     backups: Patterns = Vec::new(), "NAME,..";
-    /// Leave a path when the retransmission timeout of its subflow exceeds this
+    /// Leave a path when the retransmission timeout of its subflow exceeds this, or when it
+    /// has made no progress for longer, as its timer tells
     rto: Time = Time::ms(1000), "TIME";
     /// Try to go back to a better path after this; doubled each time it fails
     fail_back: Time = Time::ms(30_000), "TIME";
@@ -70,6 +71,8 @@ struct Guard {
     failed: BTreeMap<IpAddr, Retry>,
     /// Stays on backup paths, as long as each was left too early.
     stay: Retry,
+    /// A try to go back is planned.
+    planned: bool,
     /// When the path in use was taken, and how long the stay before was.
     since: Duration,
     before: Duration,
@@ -118,28 +121,37 @@ impl Backup {
         paths
     }
 
-    /// A path that is better than the one in use.
-    fn better(&self, context: &Context<'_>, token: Token) -> Option<LocalAddress> {
-        let guard = self.guards.get(&token)?;
+    /// The paths that are better than the one in use, the best first.
+    fn better(&self, context: &Context<'_>, token: Token) -> Vec<LocalAddress> {
+        let Some(guard) = self.guards.get(&token) else {
+            return Vec::new();
+        };
         let paths = self.paths(context, token, guard);
         // Also one that is deprecated by now.
         let mut known = context.addresses().iter();
         let active = known.find(|local| local.address == guard.active);
         let rank = active.and_then(|&active| self.rank(guard, active));
         let rank = rank.unwrap_or(usize::MAX);
-        let &(best, local) = paths.first()?;
-        (best < rank).then_some(local)
+        let better = paths.iter().take_while(|&&(other, _)| other < rank);
+        better.map(|&(_, local)| local).collect()
     }
 
     /// Opens a subflow on the best path that has none and whose time has come.
     fn leave(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let now = context.now();
-        let Some(guard) = self.guards.get(&token) else {
+        let Some(guard) = self.guards.get_mut(&token) else {
             return;
         };
         if guard.moving.is_some() {
             return;
         }
+        // The path has held for longer than the stay away from it: that was long enough.
+        if now.saturating_sub(guard.since) > guard.before {
+            guard.stay = Retry::default();
+        }
+        let Some(guard) = self.guards.get(&token) else {
+            return;
+        };
         for (_, local) in self.paths(context, token, guard) {
             let Some(guard) = self.guards.get(&token) else {
                 return;
@@ -170,6 +182,26 @@ impl Backup {
             token,
             format_args!("{event}: no other path now, looking again in {seconds:.1} s"),
         );
+    }
+
+    /// Goes back to the best path on which a subflow can be opened, of those worse than
+    /// `failed` if that has just been tried.
+    fn go_back(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        failed: Option<IpAddr>,
+        event: &str,
+    ) {
+        let better = self.better(context, token);
+        let tried = better.iter().position(|l| Some(l.address) == failed);
+        for &local in better.iter().skip(tried.map_or(0, |at| at + 1)) {
+            self.move_or_go(context, token, local, event);
+            let guard = self.guards.get(&token);
+            if guard.is_none_or(|g| g.moving.is_some() || g.active == local.address) {
+                return;
+            }
+        }
     }
 
     /// Moves to the subflow that is on a path, or opens one there.
@@ -232,9 +264,13 @@ impl Backup {
         }
     }
 
-    /// Plans to try a better path.
+    /// Plans to try a better path, if there is one and no try is planned or under way.
     fn plan_fail_back(&mut self, context: &mut Context<'_>, token: Token) {
-        if let Some(guard) = self.guards.get_mut(&token) {
+        let better = !self.better(context, token).is_empty();
+        let Some(guard) = self.guards.get_mut(&token) else {
+            return;
+        };
+        if better && !guard.planned && guard.moving.is_none() {
             let (first, longest) = (
                 self.options.fail_back.get(),
                 self.options.longest_fail_back.get(),
@@ -242,6 +278,7 @@ impl Backup {
             let now = context.now();
             let delay = guard.stay.failed(now, first, longest, &mut self.random);
             guard.before = delay;
+            guard.planned = true;
             context.timer(token, delay, FAIL_BACK);
         }
     }
@@ -251,17 +288,19 @@ impl Backup {
         let Some(guard) = self.guards.get(&token) else {
             return true;
         };
-        let good = |s: &Subflow| {
-            s.local_address == guard.active
-                && s.has_joined()
-                && s.current_rto() <= self.options.rto.get()
-        };
-        let usable = context
-            .addresses()
-            .iter()
-            .any(|a| a.address == guard.active);
+        let active = guard.active;
+        let usable = context.addresses().iter().any(|a| a.address == active);
         let known = context.query(token);
+        let good = |s: &Subflow| {
+            s.local_address == active && s.has_joined() && !self.is_bad(context, token, s)
+        };
         usable && known.is_ok_and(|c| c.subflows.iter().any(good))
+    }
+
+    /// Whether a subflow exceeds the threshold, as it was told or asked for.
+    fn is_bad(&self, context: &Context<'_>, token: Token, subflow: &Subflow) -> bool {
+        let limit = self.options.rto.get();
+        subflow.current_rto() > limit || context.stalled(token, subflow) > limit
     }
 
     /// The subflow that was opened to take over has joined.
@@ -285,9 +324,15 @@ impl Backup {
                 log::warn!("{token} id {id}: {error}");
             }
         }
-        match self.better(context, token).is_some() {
-            true => self.plan_fail_back(context, token),
-            false => context.cancel(token, FAIL_BACK),
+        self.plan_anew(context, token);
+    }
+
+    /// Plans to try a better path than the one that was just taken, if there is one.
+    fn plan_anew(&mut self, context: &mut Context<'_>, token: Token) {
+        if let Some(guard) = self.guards.get_mut(&token) {
+            guard.planned = false;
+            context.cancel(token, FAIL_BACK);
+            self.plan_fail_back(context, token);
         }
     }
 }
@@ -317,13 +362,12 @@ impl Policy for Backup {
             moving: None,
             failed: BTreeMap::new(),
             stay: Retry::default(),
+            planned: false,
             since: context.now(),
             before: Duration::ZERO,
         };
-        self.guards.insert(token, guard);
-        if self.better(context, token).is_some() {
-            self.plan_fail_back(context, token);
-        }
+        self.guards.entry(token).or_insert(guard);
+        self.plan_fail_back(context, token);
     }
 
     fn closed(&mut self, _: &mut Context<'_>, connection: &Connection) {
@@ -331,11 +375,10 @@ impl Policy for Backup {
     }
 
     fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        let now = context.now();
-        let Some(guard) = self.guards.get_mut(&token) else {
+        let Some(guard) = self.guards.get(&token) else {
             return;
         };
-        let (rto, id) = (subflow.current_rto(), subflow.id);
+        let id = subflow.id;
         if guard.moving == Some(id) && subflow.retransmits >= Some(SYNS) {
             // What follows is decided when it has closed.
             context.explain(
@@ -348,16 +391,12 @@ impl Policy for Backup {
             return;
         }
         let active = subflow.local_address == guard.active && guard.moving.is_none();
-        if !active || rto <= self.options.rto.get() {
-            return;
+        if active && self.is_bad(context, token, subflow) {
+            let rto = subflow.current_rto().as_secs_f64();
+            let stalled = context.stalled(token, subflow).as_secs_f64();
+            let event = format!("timeout id {id}, RTO {rto:.1} s, no progress for {stalled:.1} s");
+            self.leave(context, token, &event);
         }
-        // It has held for longer than the stay away from it: that was long enough.
-        if now.saturating_sub(guard.since) > guard.before {
-            guard.stay = Retry::default();
-        }
-        let seconds = rto.as_secs_f64();
-        let event = format!("timeout id {id}, RTO {seconds:.1} s");
-        self.leave(context, token, &event);
     }
 
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
@@ -380,11 +419,7 @@ impl Policy for Backup {
             guard.moving = None;
             self.blame(context, token, subflow.local_address);
             match self.works(context, token) {
-                true if self.better(context, token).is_some() => {
-                    context.explain(token, format_args!("{event}: staying for a while"));
-                    self.plan_fail_back(context, token);
-                }
-                true => {}
+                true => self.go_back(context, token, Some(subflow.local_address), &event),
                 false => self.leave(context, token, &event),
             }
         } else if subflow.local_address == guard.active && !self.works(context, token) {
@@ -395,6 +430,7 @@ impl Policy for Backup {
             }
             self.leave(context, token, &event);
         }
+        self.plan_fail_back(context, token);
     }
 
     fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
@@ -404,9 +440,8 @@ impl Policy for Backup {
             }
             if !self.works(context, token) {
                 self.leave(context, token, "new_local_addr");
-            } else if self.better(context, token).is_some() {
-                self.plan_fail_back(context, token);
             }
+            self.plan_fail_back(context, token);
         }
     }
 
@@ -426,24 +461,18 @@ impl Policy for Backup {
     }
 
     fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {
-        let guard = self.guards.get(&token);
-        if guard.is_none_or(|guard| guard.moving.is_some()) {
+        let Some(guard) = self.guards.get_mut(&token) else {
             return;
-        }
-        match key {
-            RETRY if !self.works(context, token) => self.leave(context, token, "timer"),
-            RETRY => {}
-            _ => {
-                if let Some(local) = self.better(context, token) {
-                    self.move_or_go(context, token, local, "time to go back");
-                    let guard = self.guards.get(&token);
-                    if guard.is_some_and(|guard| guard.moving.is_none())
-                        && self.better(context, token).is_some()
-                    {
-                        self.plan_fail_back(context, token);
-                    }
-                }
+        };
+        guard.planned &= key != FAIL_BACK;
+        // What follows is decided when the one that is under way has joined or closed.
+        if guard.moving.is_none() {
+            match key {
+                FAIL_BACK => self.go_back(context, token, None, "time to go back"),
+                _ if !self.works(context, token) => self.leave(context, token, "timer"),
+                _ => {}
             }
+            self.plan_fail_back(context, token);
         }
     }
 }

@@ -46,7 +46,8 @@ options! {
     check: Fraction = Fraction::new(0.5), "PART";
     /// A block is late if less than this part of it is acknowledged then, 0 to 1
     late: Fraction = Fraction::new(0.5), "PART";
-    /// Close a subflow whose retransmission timeout exceeds this
+    /// Close a subflow whose retransmission timeout exceeds this, or that has made no
+    /// progress for longer, as its timer tells
     rto: Time = Time::ms(1000), "TIME";
     /// Open a subflow that has failed again after this
     retry: Time = Time::ms(1000), "TIME";
@@ -218,6 +219,12 @@ impl Streaming {
         }
     }
 
+    /// Whether a subflow exceeds the threshold, as it was told or asked for.
+    fn is_bad(&self, context: &Context<'_>, token: Token, subflow: &Subflow) -> bool {
+        let limit = self.options.rto.get();
+        subflow.current_rto() > limit || context.stalled(token, subflow) > limit
+    }
+
     /// Closes the subflows that are too slow to answer; opens one if there is
     /// no other.
     fn prune(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
@@ -225,26 +232,19 @@ impl Streaming {
         else {
             return;
         };
-        let limit = self.options.rto.get();
-        let bad = |s: &&Subflow| s.has_joined() && s.current_rto() > limit;
-        if !connection
-            .subflows
-            .iter()
-            .any(|s| s.has_joined() && !bad(&s))
-        {
+        let joined = connection.subflows.iter().filter(|s| s.has_joined());
+        let (bad, good): (Vec<&Subflow>, Vec<_>) =
+            joined.partition(|s| self.is_bad(context, token, s));
+        if good.is_empty() {
             return self.open(context, token, event);
         }
-        for subflow in connection
-            .subflows
-            .iter()
-            .filter(bad)
-            .filter(|s| s.is_own())
-        {
-            let (id, seconds) = (subflow.id, subflow.current_rto().as_secs_f64());
-            context.explain(
-                token,
-                format_args!("{event}: closing subflow {id}, its RTO is {seconds:.1} s"),
+        for subflow in bad.into_iter().filter(|s: &&Subflow| s.is_own()) {
+            let (id, rto) = (subflow.id, subflow.current_rto().as_secs_f64());
+            let stalled = context.stalled(token, subflow).as_secs_f64();
+            let why = format_args!(
+                "{event}: closing subflow {id}, its RTO is {rto:.1} s, no progress for {stalled:.1} s"
             );
+            context.explain(token, why);
             self.blame(context, token, subflow.local_address);
             if let Err(error) = context.subflow_destroy(token, id) {
                 log::warn!("{token} id {id}: {error}");
@@ -274,7 +274,7 @@ impl Policy for Streaming {
             idle: 0,
             failed: BTreeMap::new(),
         };
-        self.streams.insert(token, stream);
+        self.streams.entry(token).or_insert(stream);
         self.start(context, token);
     }
 
@@ -283,7 +283,7 @@ impl Policy for Streaming {
     }
 
     fn timeout(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        if subflow.current_rto() > self.options.rto.get() {
+        if self.is_bad(context, token, subflow) {
             let event = format!("timeout id {}", subflow.id);
             self.prune(context, token, &event);
         }

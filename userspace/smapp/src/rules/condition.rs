@@ -42,7 +42,7 @@ impl<T: Value> Reader<T> {
     }
 }
 
-/// One element, so that an error has its position.
+/// One element of a list, read by itself so that an error has its position.
 struct One<T>(T);
 
 impl<'de, T: Value> Deserialize<'de> for One<T> {
@@ -196,7 +196,7 @@ impl Value for Cgroup {
     const EXPECTED: &str = "the path of a control group, like /system.slice/nginx.service";
 
     fn text(text: &str) -> Option<Self> {
-        // As the path of a directory, too.
+        // People copy the path of its directory, too.
         let path = text.strip_prefix("/sys/fs/cgroup").unwrap_or(text);
         let plain = |part: &str| part != "." && part != ".." && !part.contains('\0');
         (text.starts_with('/') && path.split('/').all(plain))

@@ -10,6 +10,25 @@ use serde::Deserialize;
 use super::rule::Rule;
 
 /// What a file says.
+///
+/// ```
+/// use std::path::Path;
+///
+/// use smapp::rules::{Config, Dispatch};
+///
+/// let text = r#"
+///     [[rule]]
+///     name = "web"
+///     remote-port = [80, 443]
+///     policy.fullmesh = { max-subflows = 4 }
+/// "#;
+/// let config = Config::parse(Path::new("example.toml"), text)?;
+/// let web = config.rules[0].to_string();
+/// assert_eq!(web, "web: every connection with remote port 80 or 443 -> fullmesh");
+/// // A policy that gives each connection its own.
+/// let policy = Dispatch::new(config.rules, 1);
+/// # Ok::<(), smapp::rules::Invalid>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
@@ -55,7 +74,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What may not be meant, one text each.
+    /// What is allowed and probably not meant, one text each.
     pub fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();
         if self.rules.is_empty() {

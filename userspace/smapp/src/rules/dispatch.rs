@@ -2,7 +2,7 @@
 //! Different policies for different connections.
 //!
 //! A connection is given to a policy by the first rule that matches it, when it
-//! is first seen, and stays with it; each callback goes to the policy of its
+//! is established or found, and stays with it; each callback goes to the policy of its
 //! connection. Rules that name the same policy with equal options share one
 //! policy, also across a change of the rules: what it knows is kept.
 
@@ -14,7 +14,7 @@ use super::cgroup::Cgroups;
 use super::rule::{Facts, Rule};
 use crate::engine::{Context, Notice, Policy};
 use crate::kernel::Error;
-use crate::model::{EventSet, Token};
+use crate::model::{EventKind, EventSet, Token};
 use crate::policy::PolicyOptions;
 
 /// A policy that gives each connection to one of several policies.
@@ -150,7 +150,7 @@ impl Dispatch {
         }
         let connection = context.connection(token)?;
         let mut facts = Facts::of(connection, context.addresses());
-        // The event that tells whose it is was lost.
+        // The event that says whose it is was lost: ask.
         if facts.owner.uid.is_none() {
             if let Ok(connection) = context.query(token) {
                 facts = Facts::of(&connection, context.addresses());
@@ -189,7 +189,7 @@ impl Dispatch {
         context.explain(token, format_args!("reload: now {word}"));
         if let Some(running) = old.and_then(|id| self.policies.get_mut(&id)) {
             running.connections.remove(&token);
-            let context = &mut context.within(&running.connections);
+            let context = &mut context.within(&running.connections, Some(token));
             running.policy.handle(context, &Notice::Closed(&connection));
         }
         context.cancel_all(token);
@@ -198,7 +198,7 @@ impl Dispatch {
         }
         if let Some(running) = policy.and_then(|id| self.policies.get_mut(&id)) {
             running.connections.insert(token);
-            let context = &mut context.within(&running.connections);
+            let context = &mut context.within(&running.connections, Some(token));
             running.policy.handle(context, &Notice::Attached(token));
         }
     }
@@ -207,7 +207,8 @@ impl Dispatch {
     fn route(&mut self, context: &mut Context<'_>, token: Token, notice: &Notice<'_>) {
         let mut verdict = self.assign(context, token);
         let time = context.now();
-        // Words come after deeds, unless somebody reads along.
+        // The verdict is written after the policy has acted, which must not wait for it. Only
+        // in a log that is being read the order of the lines counts.
         if log::log_enabled!(log::Level::Info) {
             explain(context, time, token, verdict.take());
         }
@@ -232,7 +233,7 @@ impl Dispatch {
 impl Running {
     fn tell(&mut self, context: &mut Context<'_>, notice: &Notice<'_>) {
         if notice.is_for(self.events) {
-            let context = &mut context.within(&self.connections);
+            let context = &mut context.within(&self.connections, notice.token());
             self.policy.handle(context, notice);
         }
     }
@@ -264,6 +265,8 @@ impl Policy for Dispatch {
 
     fn handle(&mut self, context: &mut Context<'_>, notice: &Notice<'_>) {
         match (notice, notice.token()) {
+            // Nothing can be done with a connection before it is established or found.
+            (Notice::Event(event), _) if event.kind() == EventKind::Created => {}
             (Notice::Closed(_), Some(token)) => self.close(context, token, notice),
             (_, Some(token)) => self.route(context, token, notice),
             (_, None) => {

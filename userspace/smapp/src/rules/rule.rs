@@ -239,7 +239,7 @@ impl<'de> Deserialize<'de> for Choice {
     }
 }
 
-/// A deserializer where a value is expected.
+/// Hands over a deserializer where serde expects a value.
 struct Options<D>(D);
 
 impl<'de, D: Deserializer<'de>> IntoDeserializer<'de, D::Error> for Options<D> {

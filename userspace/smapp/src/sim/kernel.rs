@@ -83,7 +83,10 @@ impl Kernel for Sim {
             !self.unrouted.contains(&(a.address, a.ifindex))
                 && a.address.is_ipv4() == query.to.is_ipv4()
         };
-        let mut own = self.addresses.iter().filter(|a| a.address == query.from);
+        let mut own = self
+            .addresses
+            .iter()
+            .filter(|a| Some(a.address) == query.from);
         let found = match query.bound {
             Some(bound) => own.find(|a| a.ifindex == bound && routed(a)),
             None => own

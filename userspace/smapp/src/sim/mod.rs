@@ -47,6 +47,33 @@ fn start(connection: &Connection, subflow: Subflow) -> Start {
 }
 
 /// The simulated kernel.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use smapp::policy::ndiffports::{Ndiffports, Options};
+/// use smapp::sim::Sim;
+/// use smapp::{Connection, Engine, IfIndex, InterfaceName, LocalAddress, Token};
+///
+/// let (local, remote) = ("10.0.1.1:40000".parse().unwrap(), "10.0.3.1:80".parse().unwrap());
+/// let mut sim = Sim::new(Duration::from_secs(60));
+/// sim.address_up(LocalAddress {
+///     address: "10.0.1.1".parse().unwrap(),
+///     ifindex: IfIndex(2),
+///     interface: InterfaceName::new(b"eth0"),
+///     deprecated: false,
+/// });
+/// sim.at(Duration::from_secs(1), move |sim| {
+///     let mut connection = Connection::default();
+///     connection.token = Token(1);
+///     sim.created(connection, local, remote);
+///     sim.established(Token(1));
+/// });
+/// let mut engine = Engine::new(sim, Ndiffports::new(Options::default(), 1));
+/// engine.run()?;
+/// assert_eq!(engine.connections().next().unwrap().subflows.len(), 2);
+/// # Ok::<(), smapp::Error>(())
+/// ```
 pub struct Sim {
     now: Duration,
     end: Duration,
@@ -291,8 +318,8 @@ impl Sim {
         self.connections.values()
     }
 
-    /// How often a command closed the last subflow of a connection that had joined, with
-    /// nothing left to be told of it.
+    /// How often a command closed the last subflow of a connection that had joined, although
+    /// the policy could know that it was the last: no event was waiting or lost.
     pub fn cut_off(&self) -> usize {
         self.cut_off
     }
@@ -307,7 +334,7 @@ impl Sim {
         self.established.contains(&token)
     }
 
-    /// Whether nothing waits to be told, nor was lost.
+    /// Whether no event is waiting or lost.
     pub fn is_quiet(&self) -> bool {
         self.inputs.is_empty() && !self.lost
     }

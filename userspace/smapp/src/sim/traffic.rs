@@ -23,6 +23,15 @@ impl Sim {
         self.transfer.loss.insert(local, part);
     }
 
+    /// The interface of an address loses its carrier or gets it back. What goes from there
+    /// is lost on this host, so its timers do not double (RFC 6069).
+    pub fn carrier(&mut self, local: IpAddr, carrier: bool) {
+        match carrier {
+            true => self.transfer.cut.remove(&local),
+            false => self.transfer.cut.insert(local),
+        };
+    }
+
     /// Has a NAT forget the subflows from `local`: it answers what they send
     /// next with a RST.
     pub fn forget(&mut self, local: IpAddr) {
@@ -67,7 +76,7 @@ impl Sim {
     /// Whether something that is sent from `local` now is lost.
     pub(super) fn lost_on(&mut self, local: IpAddr) -> bool {
         let part = self.transfer.loss.get(&local).copied().unwrap_or(0.0);
-        part > 0.0 && self.random.fraction() < part
+        self.transfer.cut.contains(&local) || part > 0.0 && self.random.fraction() < part
     }
 
     /// The SYN of a subflow was lost, after `timeouts` of its timer: the next one may
@@ -148,11 +157,16 @@ impl Sim {
         };
         let stream = self.transfer.streams.entry(token).or_default();
         let lost = lost || stream.forgotten.contains_key(&id);
+        let doubles = local.is_some_and(|local| !self.transfer.cut.contains(&local));
         let flow = stream.flows.entry(id).or_default();
-        let timeouts = flow.timeouts.unwrap_or(0) + 1;
+        let timeouts = flow.timeouts.unwrap_or(0).saturating_add(1);
         flow.timeouts = lost.then_some(timeouts);
+        flow.backoff = match lost {
+            true => flow.backoff.saturating_add(doubles.into()),
+            false => 0,
+        };
         let rto = flow.rto();
-        if timeouts > RETRIES {
+        if flow.backoff > RETRIES {
             self.remove(token, id, Errno::ETIMEDOUT);
         } else if lost {
             self.told_timeout(token, id, timeouts, rto);
@@ -167,7 +181,6 @@ impl Sim {
         let mut subflows = connection.subflows.iter_mut();
         if let Some(subflow) = subflows.find(|s| s.id == id) {
             subflow.rto = Some(rto.as_micros() as u32);
-            subflow.backoff = Some(timeouts);
             subflow.retransmits = Some(timeouts);
             let subflow = *subflow;
             self.emit(token, What::Timeout(subflow));

@@ -6,7 +6,7 @@
 //! retransmission timer, which doubles as long as the path loses; what it had
 //! not sent yet goes to the others. After 15 timeouts in a row it closes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) struct Transfer {
     pub streams: BTreeMap<Token, Stream>,
     /// The part of the steps that is lost, from each local address.
     pub loss: BTreeMap<IpAddr, f64>,
+    /// Local addresses whose interface has no carrier.
+    pub cut: BTreeSet<IpAddr>,
     pub rate: Option<Rate>,
 }
 
@@ -43,11 +45,13 @@ pub(super) struct Flow {
     pub acked: u64,
     /// Timeouts in a row, if it waits for its timer.
     pub timeouts: Option<u8>,
+    /// How often its timer has doubled: not when it was this host that could not send.
+    pub backoff: u8,
 }
 
 impl Flow {
     pub fn rto(self) -> Duration {
-        let factor = 1u32 << self.timeouts.unwrap_or(0).min(16);
+        let factor = 1u32 << self.backoff.min(16);
         (SHORTEST_RTO * factor).min(LONGEST_RTO)
     }
 }
@@ -81,6 +85,9 @@ impl Transfer {
                 bytes_acked: flow.acked,
                 ..TcpInfo::default()
             });
+            if subflow.has_joined() {
+                subflow.retransmits = flow.timeouts.or(Some(0));
+            }
         }
         connection
     }

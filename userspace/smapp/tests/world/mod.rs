@@ -73,8 +73,8 @@ pub fn write_every_second(sim: &mut Sim, bytes: u64, until: u32) {
 }
 
 /// Runs to the end, and checks that the engine knows what is true.
-pub fn run<C: Policy>(sim: Sim, controller: C) -> Engine<Sim, C> {
-    let mut engine = Engine::new(sim, controller);
+pub fn run<P: Policy>(sim: Sim, policy: P) -> Engine<Sim, P> {
+    let mut engine = Engine::new(sim, policy);
     engine.run().unwrap();
     let known: Vec<_> = engine.connections().collect();
     let live: Vec<_> = engine.kernel().live().collect();

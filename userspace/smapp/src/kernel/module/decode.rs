@@ -62,7 +62,7 @@ fn decode_connection_event(
         cmd::SUB_ESTAB => What::SubflowEstablished(subflow?),
         cmd::SUB_CLOSED => {
             let mut subflow = subflow?;
-            // A flag: here its absence says something.
+            // The module sends a flag: without it the handshake was never completed.
             subflow.established.get_or_insert(false);
             What::SubflowClosed(subflow)
         }
@@ -96,8 +96,8 @@ pub fn decode_connection(attributes: Attributes<'_>) -> Result<Connection, Malfo
     Ok(connection)
 }
 
-/// The subflow in the answer to subflow-create; over already if the peer was quick to
-/// refuse it.
+/// The subflow in the answer to subflow-create. Its state may be CLOSE: a peer can have
+/// refused it by then.
 pub fn decode_created_subflow(attributes: Attributes<'_>) -> Result<Option<Subflow>, Malformed> {
     let mut created = None;
     decode_parts(attributes, |part| {
@@ -159,15 +159,14 @@ pub fn operation_word(number: u8) -> String {
     cmd::name(number).map_or(number.to_string(), |name| name.replace('-', "_"))
 }
 
-/// What a message about a connection carries beside its own attributes, nests as
-/// they came.
+/// What a message about a connection has beside the attributes of the connection itself.
 enum Part<'a> {
     Subflow(Attributes<'a>),
     Address(Attributes<'a>),
     RemoteIds(AddressIds),
 }
 
-/// Reads a connection, hands its parts to `each` instead of keeping them.
+/// Reads the attributes of a connection, and hands its subflows and addresses to `each`.
 fn decode_parts<'a>(
     attributes: Attributes<'a>,
     mut each: impl FnMut(Part<'a>) -> Result<(), Malformed>,

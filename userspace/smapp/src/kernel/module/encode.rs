@@ -5,7 +5,7 @@ use super::uapi::{VERSION, address, cmd, connection, subflow};
 use crate::model::{Command, SubflowCreate, SubflowDestroy, Token, WhichSubflow};
 use crate::netlink::{self, Request};
 
-/// What can be asked.
+/// What can be asked of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Get one connection.
@@ -50,7 +50,7 @@ pub fn encode_command<'a>(
     family: u16,
     seq: u32,
 ) -> &'a [u8] {
-    // What has an answer of its own needs no acknowledgement.
+    // A command whose answer carries something needs no acknowledgement beside it.
     let (number, flags) = match command {
         Command::SubflowCreate(..) => (cmd::SUBFLOW_CREATE, 0),
         Command::SubflowDestroy(..) => (cmd::SUBFLOW_DESTROY, netlink::ACK),

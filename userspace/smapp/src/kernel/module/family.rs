@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The generic netlink family `smapp_pm`: what the running kernel calls it.
+//! The generic netlink family `smapp_pm`: the numbers that the running kernel has given it.
+//!
+//! C header: `linux/genetlink.h`
 
 use super::missing::Missing;
 use super::uapi;
@@ -7,8 +9,8 @@ use crate::kernel::Error;
 use crate::model::{Errno, EventKind};
 use crate::netlink::{Attributes, Malformed, Request, Socket};
 
-/// `GENL_ID_CTRL`: the family that knows the others.
-const CONTROLLER: u16 = 0x10;
+/// The family that knows the others.
+const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
@@ -17,7 +19,7 @@ const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
 const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
 const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
 
-/// Group in which generic netlink tells of families that come and go.
+/// Multicast group in which generic netlink tells of families that come and go.
 pub(crate) const NOTIFY_GROUP: u32 = 0x10;
 
 /// Whether a message of that group says that the family has gone.
@@ -31,7 +33,7 @@ pub(crate) fn is_removal(command: u8, mut attributes: Attributes<'_>) -> bool {
         })
 }
 
-/// What the running kernel calls the family.
+/// The numbers that the running kernel has given the family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Family {
     /// `nlmsg_type` of its messages.
@@ -68,7 +70,7 @@ impl Family {
     /// Writes the question for the family's numbers.
     fn request(buffer: &mut Vec<u8>, seq: u32) -> &[u8] {
         let name = [uapi::FAMILY.as_bytes(), &[0]].concat();
-        Request::generic(buffer, CONTROLLER, 0, seq, CTRL_CMD_GETFAMILY, 1)
+        Request::generic(buffer, GENL_ID_CTRL, 0, seq, CTRL_CMD_GETFAMILY, 1)
             .attribute(CTRL_ATTR_FAMILY_NAME, &name)
             .finish()
     }

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The interface of the module `smapp_pm`: a generic netlink family of its own.
 //!
-//! Design decisions: events and commands have a socket each, so that the answer
-//! to a command never queues behind events and a burst of events never costs an
-//! answer.
+//! Events and commands have a socket each: the answer to a command never waits behind
+//! events, and a burst of events never costs an answer.
 
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod family;
 mod missing;
-#[allow(dead_code)] // generated whole
+#[allow(dead_code)] // It is generated whole, and some numbers are for the module only.
 pub mod uapi;
 
 #[cfg(test)]
@@ -80,6 +79,12 @@ impl Module {
     }
 }
 
+/// Whether the module is there.
+pub(crate) fn is_loaded() -> bool {
+    let socket = Socket::open(NlFamily::Generic);
+    socket.is_ok_and(|mut socket| Family::resolve(&mut socket, &mut Vec::new()).is_ok())
+}
+
 /// Reads the answer to a command.
 fn answer(socket: &mut Socket, command: &Command, seq: u32) -> Result<Answer, Error> {
     let mut answer = match command {
@@ -103,7 +108,8 @@ fn answer(socket: &mut Socket, command: &Command, seq: u32) -> Result<Answer, Er
     answer.ok_or(Error::NoAnswer(command.name()))
 }
 
-/// A listing while the module unloads: __netlink_dump_start() cannot hold it.
+/// What an error says: `__netlink_dump_start()` answers a listing with EPROTONOSUPPORT
+/// while the module unloads, as it can get no reference to it any more.
 fn unloaded(error: netlink::Error) -> Error {
     let error = Error::from(error);
     match error.errno() {
@@ -173,15 +179,16 @@ impl Interface for Module {
     }
 
     fn connections(&mut self) -> Result<Vec<Connection>, Error> {
-        // What changes during one listing another one has: together they miss nothing
-        // that lives. What is over by then is told to be.
+        // A listing that is interrupted by changes may lack a connection, which another
+        // listing has: together they have all that live. For those that have ended meanwhile
+        // there is an event.
         let mut seen = BTreeMap::new();
         for _ in 0..DUMP_TRIES {
             let mut listed: Vec<Connection> = Vec::new();
             let take = |attributes: Attributes<'_>| {
                 let next = decode_connection(attributes)?;
                 match listed.last_mut() {
-                    // One with many subflows comes in several messages.
+                    // A connection with many subflows comes in several messages.
                     Some(last) if last.token == next.token => last.subflows.extend(next.subflows),
                     _ => listed.push(next),
                 }

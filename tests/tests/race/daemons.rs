@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Controllers that die, and more than one of them.
+//! Daemons that die, and more than one of them.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::scope;
@@ -49,7 +49,7 @@ fn churn(topology: &Topology, stop: &AtomicBool) -> Result<usize> {
 }
 
 #[test]
-fn controllers_die_at_any_moment() -> Result<()> {
+fn daemons_die_at_any_moment() -> Result<()> {
     const POLICIES: [&[&str]; 4] = [
         &["run", "fullmesh"],
         &["run", "ndiffports"],
@@ -68,7 +68,7 @@ fn controllers_die_at_any_moment() -> Result<()> {
             while race.goes_on() && !churn.is_finished() {
                 let policy = POLICIES[random.below(4) as usize];
                 // Killed when it is dropped.
-                let _controller = Process::start(&topology.client, "smapp", policy)?;
+                let _daemon = Process::start(&topology.client, "smapp", policy)?;
                 random.nap(60_000);
                 race.cycle();
                 for connection in &mut kept {
@@ -115,11 +115,11 @@ fn controllers_die_at_any_moment() -> Result<()> {
     println!("{opened} connections opened meanwhile");
     drop((last, manager, kept));
     drop(topology);
-    race.end("controllers killed")
+    race.end("daemons killed")
 }
 
 #[test]
-fn two_controllers_manage_the_same_connections() -> Result<()> {
+fn two_engines_manage_the_same_connections() -> Result<()> {
     let race = Race::start()?;
     let topology = topology()?;
     let of = |seed| Fullmesh::new(fullmesh::Options::default(), seed);
@@ -172,5 +172,5 @@ fn two_controllers_manage_the_same_connections() -> Result<()> {
     println!("{opened} connections opened meanwhile");
     drop((manager, kept));
     drop(topology);
-    race.end("rounds against two controllers")
+    race.end("rounds against two engines")
 }
