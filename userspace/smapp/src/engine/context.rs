@@ -78,7 +78,7 @@ impl<'a> Context<'a> {
     }
 
     /// The word for what is at hand: that of an event, or `attached`, `timer`, `control`,
-    /// `reload`.
+    /// `reload`, `routes`.
     pub fn event(&self) -> &'static str {
         self.journal.event()
     }
@@ -97,6 +97,12 @@ impl<'a> Context<'a> {
     /// All live connections of this policy.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.table.iter().filter(|c| self.is_ours(c.token))
+    }
+
+    /// Lets subflows of a connection leave the interface or address that its program is
+    /// bound to, or no longer so.
+    pub(crate) fn unbind(&mut self, token: Token, unbind: bool) {
+        self.table.unbind(token, unbind);
     }
 
     /// Asks the kernel for a connection: with what TCP and Multipath TCP know
@@ -127,7 +133,8 @@ impl<'a> Context<'a> {
         since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
     }
 
-    /// The local addresses from which subflows can start.
+    /// The local addresses; [`usable_addresses`](Self::usable_addresses) has those from
+    /// which a connection may have new subflows.
     pub fn addresses(&self) -> &'a [LocalAddress] {
         self.addresses
     }
@@ -143,7 +150,8 @@ impl<'a> Context<'a> {
     ) -> Result<Subflow, Error> {
         self.check(token)?;
         self.table.allow(token, subflow, self.kernel.now())?;
-        let created = self.kernel.subflow_create(token, subflow)?;
+        let subflow = self.table.confine(token, subflow);
+        let created = self.kernel.subflow_create(token, &subflow)?;
         self.table.add(token, created);
         Ok(created)
     }
@@ -164,7 +172,8 @@ impl<'a> Context<'a> {
         let mut answers: Vec<Result<(), Error>> = Vec::with_capacity(subflows.len());
         answers.extend(subflows.iter().map(allow));
         let allowed = subflows.iter().zip(&answers).filter(|(_, may)| may.is_ok());
-        let commands = allowed.map(|(subflow, _)| Command::SubflowCreate(token, *subflow));
+        let commands = allowed.map(|(subflow, _)| self.table.confine(token, subflow));
+        let commands = commands.map(|subflow| Command::SubflowCreate(token, subflow));
         let commands: Vec<_> = commands.collect();
         let mut created = self.kernel.commands(&commands).into_iter();
         let answer = |may: Result<(), Error>| {
@@ -199,7 +208,9 @@ impl<'a> Context<'a> {
         backup: bool,
     ) -> Result<(), Error> {
         self.check(token)?;
-        self.kernel.subflow_set_backup(token, id, backup)
+        self.kernel.subflow_set_backup(token, id, backup)?;
+        self.table.set_backup(token, id, backup);
+        Ok(())
     }
 
     /// Announces a local address to the peer, with a port unless it is the one

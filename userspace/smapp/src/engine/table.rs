@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::rate_limit::{CONNECTION, RateLimit, UNREACHED};
 use crate::kernel::Error;
 use crate::model::{
-    Address, AddressId, Connection, Event, Start, Subflow, SubflowCreate, SubflowId, TcpState,
-    Token, What,
+    Address, AddressId, Connection, Event, Owner, Start, Subflow, SubflowCreate, SubflowId,
+    TcpState, Token, What,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ struct Entry {
     remote_addresses: BTreeMap<AddressId, Address>,
     /// How many subflows this host has opened.
     opened: RateLimit,
+    /// Its subflows may leave what its program is bound to.
+    unbound: bool,
     /// Subflows whose timer has expired since they made progress last.
     stalls: BTreeMap<SubflowId, Stall>,
 }
@@ -152,6 +154,36 @@ impl Table {
             return Err(Error::Throttled(UNREACHED.text));
         }
         Ok(())
+    }
+
+    /// The owner of a connection whose subflows stay where it has bound its socket.
+    pub fn bound(&self, token: Token) -> Option<&Owner> {
+        let entry = self.entries.get(&token)?;
+        Some(&entry.connection.owner).filter(|_| !entry.unbound)
+    }
+
+    /// Lets subflows of a connection leave what its program is bound to, or no longer so.
+    pub fn unbind(&mut self, token: Token, unbind: bool) {
+        if let Some(entry) = self.entries.get_mut(&token) {
+            entry.unbound = unbind;
+        }
+    }
+
+    /// A subflow that is bound to the interface that its program is bound to, if it is.
+    pub fn confine(&self, token: Token, subflow: &SubflowCreate) -> SubflowCreate {
+        let bound = self.bound(token).and_then(|owner| owner.ifindex);
+        SubflowCreate {
+            ifindex: subflow.ifindex.or(bound),
+            ..*subflow
+        }
+    }
+
+    /// This host asked the peer to use a subflow as backup only, or no longer so.
+    pub fn set_backup(&mut self, token: Token, id: SubflowId, backup: bool) {
+        let entry = self.entries.get_mut(&token);
+        if let Some(subflow) = entry.and_then(|entry| entry.find(id)) {
+            subflow.backup = backup;
+        }
     }
 
     /// Takes in a subflow whose SYN has been sent.

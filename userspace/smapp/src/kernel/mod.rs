@@ -14,14 +14,15 @@ mod interface;
 mod kind;
 pub(crate) mod module;
 pub(crate) mod route;
+mod route_watch;
 pub(crate) mod stock;
 pub(crate) mod tcp_info;
 
 use std::time::Duration;
 
 use crate::model::{
-    Address, AddressChange, Answer, Command, Connection, Event, EventSet, LocalAddress, Subflow,
-    SubflowCreate, SubflowDestroy, SubflowId, Token,
+    Address, AddressChange, Answer, Command, Connection, Event, EventSet, IfIndex, LocalAddress,
+    RouteQuery, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token,
 };
 
 #[cfg(feature = "tokio")]
@@ -40,6 +41,8 @@ pub enum Input {
     Event(Event),
     /// A local address became usable or unusable; it may be known already.
     Address(AddressChange),
+    /// Routes, or the rules that choose among routing tables, have changed.
+    Routes,
     /// Events were lost. All events that came before the loss have been
     /// delivered, those to come follow it.
     Lost,
@@ -79,6 +82,13 @@ pub trait Kernel {
     /// Lists the usable local addresses. Who has registered for new_local_addr
     /// and del_local_addr before misses no change.
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
+
+    /// Has [`Input::Routes`] come when routes change.
+    fn watch_routes(&mut self) -> Result<(), Error>;
+
+    /// Tells by which interface packets leave, for all that the routing tables say; a
+    /// refusal is that there is no route.
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error>;
 
     /// Carries out a command.
     fn command(&mut self, command: &Command) -> Result<Answer, Error>;

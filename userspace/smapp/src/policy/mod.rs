@@ -4,12 +4,14 @@
 
 pub mod backup;
 pub mod fullmesh;
+mod gone;
 pub mod limit;
 pub mod ndiffports;
 mod options;
 pub mod refresh;
 mod retry;
 pub mod streaming;
+mod unanswered;
 
 use serde::Deserialize;
 

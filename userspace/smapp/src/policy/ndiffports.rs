@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::gone::withdraw_if_gone;
 use super::options::{Count, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
@@ -130,6 +131,9 @@ impl Policy for Ndiffports {
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        if self.bundles.contains_key(&token) {
+            withdraw_if_gone(context, token, subflow);
+        }
         if self.bundles.get(&token).is_some_and(|b| b.has(subflow)) {
             let (id, errno) = (subflow.id, subflow.errno.unwrap_or_default());
             self.later(context, token, format_args!("sub_closed id {id} {errno}"));

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use super::gone::withdraw_if_gone;
 use super::options::{Count, Fraction, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
@@ -280,6 +281,9 @@ impl Policy for Refresh {
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        if self.bundles.contains_key(&token) {
+            withdraw_if_gone(context, token, subflow);
+        }
         let Some(bundle) = self.bundles.get_mut(&token).filter(|b| b.has(subflow)) else {
             return;
         };

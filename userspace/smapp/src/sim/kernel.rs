@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Outcome, Sim};
 use crate::kernel::{Capabilities, Error, Input, Kernel};
 use crate::model::{
-    Address, AddressId, Answer, Command, Connection, Errno, EventSet, LocalAddress, Subflow,
-    SubflowCreate, SubflowDestroy, SubflowId, TcpState, Token,
+    Address, AddressId, Answer, Command, Connection, Errno, EventSet, IfIndex, LocalAddress,
+    RouteQuery, Subflow, SubflowCreate, SubflowDestroy, SubflowId, TcpState, Token,
 };
 
 impl Kernel for Sim {
@@ -71,6 +71,32 @@ impl Kernel for Sim {
         Ok(self.addresses.clone())
     }
 
+    fn watch_routes(&mut self) -> Result<(), Error> {
+        self.watches_routes = true;
+        Ok(())
+    }
+
+    /// An address leads out of the first interface that has it and a route; if none has,
+    /// by the default route, over the first interface of the host that has one.
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        let routed = |a: &&LocalAddress| {
+            !self.unrouted.contains(&(a.address, a.ifindex))
+                && a.address.is_ipv4() == query.to.is_ipv4()
+        };
+        let mut own = self
+            .addresses
+            .iter()
+            .filter(|a| Some(a.address) == query.from);
+        let found = match query.bound {
+            Some(bound) => own.find(|a| a.ifindex == bound && routed(a)),
+            None => own
+                .find(routed)
+                .or_else(|| self.addresses.iter().find(routed)),
+        };
+        let found = found.map(|a| a.ifindex);
+        found.ok_or_else(|| refused("route", Errno::ENETUNREACH))
+    }
+
     fn command(&mut self, command: &Command) -> Result<Answer, Error> {
         self.commands.push((self.now, *command));
         let answer = match command {
@@ -118,10 +144,12 @@ impl Sim {
         let subflow = Subflow {
             id,
             local_address: local,
+            local_id: self.local_id(token, local),
             local_port: create.local_port.unwrap_or(40000 + (id.0 % 20000) as u16),
             remote_address: create.remote.ip(),
             remote_port: create.remote.port(),
             remote_id: create.remote_id.unwrap_or_default(),
+            ifindex: create.ifindex,
             backup: create.backup,
             active: true,
             state: Some(TcpState::SYN_SENT),
@@ -163,18 +191,22 @@ impl Sim {
         if !self.established.contains(&token) {
             return Err(Errno::ENOTCONN);
         }
-        // An ID per address, of the host instead of the connection: simpler, and as unique.
+        let id = self.local_id(token, address);
+        Ok(Address { id, address, port })
+    }
+
+    /// The ID of a local address: 0 for that of the initial subflow. It is one of the host
+    /// instead of the connection, and given again after 255 others: simpler.
+    fn local_id(&mut self, token: Token, address: IpAddr) -> AddressId {
+        if self.initial.get(&token) == Some(&address) {
+            return AddressId(0);
+        }
         let known = self.announced.iter().position(|&a| a == address);
         let at = known.unwrap_or_else(|| {
             self.announced.push(address);
             self.announced.len() - 1
         });
-        let id = u8::try_from(at + 1).map_err(|_| Errno::ENOSPC)?;
-        Ok(Address {
-            id: AddressId(id),
-            address,
-            port,
-        })
+        AddressId((at % 255) as u8 + 1)
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! A script says what the world does and when ([`Sim::at`]), and how subflows
 //! from each local address fare ([`Sim::path`], [`Sim::loss`], [`Sim::forget`]),
+//! which of them have a route ([`Sim::set_routed`]),
 //! and how much the application writes ([`Sim::write`]). Time passes only while the
 //! engine waits, so hours take milliseconds. The kernel's rules that matter to
 //! a policy hold here too: which commands are refused, ids that are never
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use crate::kernel::Input;
 use crate::model::{
-    Address, AddressChange, AddressIds, Command, Connection, Errno, Event, EventSet, LocalAddress,
-    Start, Subflow, SubflowCreate, SubflowId, TcpState, Token, What,
+    Address, AddressChange, AddressIds, Command, Connection, Errno, Event, EventSet, IfIndex,
+    LocalAddress, Start, Subflow, SubflowCreate, SubflowId, TcpState, Token, What,
 };
 use crate::random::Random;
 
@@ -82,8 +83,15 @@ pub struct Sim {
     connections: BTreeMap<Token, Connection>,
     established: BTreeSet<Token>,
     addresses: Vec<LocalAddress>,
+    /// Local addresses that have an ID, and that of each initial subflow.
     announced: Vec<IpAddr>,
+    initial: BTreeMap<Token, IpAddr>,
     paths: BTreeMap<IpAddr, Outcome>,
+    /// Interfaces without a route for packets from an address.
+    unrouted: BTreeSet<(IpAddr, IfIndex)>,
+    /// Connections whose sockets take one family of addresses only.
+    single_family: BTreeSet<Token>,
+    watches_routes: bool,
     commands: Vec<(Duration, Command)>,
     listings: usize,
     count: u32,
@@ -107,7 +115,11 @@ impl Sim {
             established: BTreeSet::new(),
             addresses: Vec::new(),
             announced: Vec::new(),
+            initial: BTreeMap::new(),
             paths: BTreeMap::new(),
+            unrouted: BTreeSet::new(),
+            single_family: BTreeSet::new(),
+            watches_routes: false,
             commands: Vec::new(),
             listings: 0,
             count: 0,
@@ -130,6 +142,35 @@ impl Sim {
     /// after 10 ms.
     pub fn path(&mut self, local: IpAddr, outcome: Outcome) {
         self.paths.insert(local, outcome);
+    }
+
+    /// Takes the routes over its interface from an address, or gives them back.
+    pub fn set_routed(&mut self, local: LocalAddress, routed: bool) {
+        let pair = (local.address, local.ifindex);
+        match routed {
+            true => self.unrouted.remove(&pair),
+            false => self.unrouted.insert(pair),
+        };
+        if self.watches_routes {
+            self.inputs.push_back(Input::Routes);
+        }
+    }
+
+    /// The socket of a connection takes no addresses of the other family.
+    pub fn take_one_family(&mut self, token: Token) {
+        self.single_family.insert(token);
+    }
+
+    /// What is known of an address has changed: the name of its interface, or that it is
+    /// deprecated.
+    pub fn address_changed(&mut self, address: LocalAddress) {
+        let same =
+            |a: &&mut LocalAddress| (a.address, a.ifindex) == (address.address, address.ifindex);
+        if let Some(known) = self.addresses.iter_mut().find(same) {
+            *known = address;
+            self.inputs
+                .push_back(Input::Address(AddressChange::Up(address)));
+        }
     }
 
     /// Gives the host an address.
@@ -166,6 +207,7 @@ impl Sim {
         let token = connection.token;
         let start = start(&connection, subflow);
         self.connections.insert(token, connection);
+        self.initial.insert(token, local.ip());
         self.emit(token, What::Created(start));
     }
 
@@ -188,6 +230,7 @@ impl Sim {
             self.emit(token, What::Closed);
             self.connections.remove(&token);
             self.established.remove(&token);
+            self.initial.remove(&token);
             self.transfer.close(token);
         }
     }
@@ -352,6 +395,7 @@ impl Sim {
         self.transfer.end(token, id);
         let subflow = Subflow {
             errno: Some(errno),
+            established: Some(subflow.has_joined()),
             state: Some(TcpState::CLOSE),
             ..subflow
         };
@@ -367,16 +411,22 @@ impl Sim {
         let initial = connection.subflows.iter().find(|s| s.initial);
         let joins_initial = initial.is_some_and(|s| s.remote() == create.remote);
         let has = |local| self.addresses.iter().any(|a| a.address == local);
+        let first = connection.leading_subflow();
+        let is_other = first.is_some_and(|s| s.remote_address.is_ipv4() != create.remote.is_ipv4());
         if connection.fallback {
             Some(Errno::EOPNOTSUPP)
         } else if !self.established.contains(&token) {
             Some(Errno::ENOTCONN)
+        } else if is_other && self.single_family.contains(&token) {
+            Some(Errno::EINVAL)
         } else if connection.deny_join_id0 && joins_initial {
             Some(Errno::EACCES)
         } else if !create.local_address.is_none_or(has) {
             Some(Errno::EADDRNOTAVAIL)
         } else {
-            None
+            let mut bound = create.local_address.zip(create.ifindex).into_iter();
+            let unrouted = bound.any(|pair| self.unrouted.contains(&pair));
+            unrouted.then_some(Errno::ENETUNREACH)
         }
     }
 }
