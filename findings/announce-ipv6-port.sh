@@ -7,7 +7,7 @@
 #   default. ADD_ADDR with IPv6, port and HMAC takes 32 bytes, timestamps take 12, and the options of a
 #   segment have 40. The kernel drops the announcement and counts it; the endpoint was taken without a word.
 #   IPv4 with a port, IPv6 without one, and IPv6 with a port but no timestamps arrive.
-# Version: Linux 6.18.44.
+# Version: Linux 6.18.44. (The source of 7.3 leaves the timestamps out of such a segment: it will differ there.)
 # Source: net/mptcp/pm.c, mptcp_pm_add_addr_signal(), counter AddAddrTxDrop; net/mptcp/protocol.h,
 #   mptcp_add_addr_len(); net/ipv4/tcp_output.c, tcp_established_options() takes the timestamps first.
 # Seen (what the client received, what the server dropped):
