@@ -14,7 +14,7 @@ use mio::{Interest, Poll};
 use super::interface::Interface;
 use super::module::Module;
 use super::route::Route;
-use super::{Capabilities, Error, Input, Kernel};
+use super::{CLOSE_TIMEOUT, Capabilities, Error, Input, Kernel};
 use crate::model::{Answer, Command, Connection, EventSet, LocalAddress, Statistics, Token};
 
 const EVENTS: mio::Token = mio::Token(0);
@@ -125,6 +125,12 @@ impl Kernel for Client {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn close_timeout(&self) -> Duration {
+        let text = std::fs::read_to_string("/proc/sys/net/mptcp/close_timeout");
+        let seconds = text.ok().and_then(|text| text.trim().parse().ok());
+        seconds.map_or(CLOSE_TIMEOUT, Duration::from_secs)
     }
 
     fn listen(&mut self, events: EventSet) -> Result<(), Error> {
