@@ -33,7 +33,8 @@ impl Facts {
     /// The facts about a connection.
     pub fn of(connection: &Connection) -> Self {
         let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-        let subflow = connection.leading_subflow();
+        let first = connection.subflows.first();
+        let subflow = connection.leading_subflow().or(first);
         Self {
             server_side: connection.server_side,
             ends: subflow.map(|s| (plain(s.local()), plain(s.remote()))),
