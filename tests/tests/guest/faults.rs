@@ -294,7 +294,9 @@ fn the_module_loads_or_leaves_nothing() -> Result<()> {
                     !module::is_loaded() && !known,
                     "not loaded, but: {available}"
                 );
-                let client = topology.client.enter(|| Client::connect_to(KernelKind::Module));
+                let client = topology
+                    .client
+                    .enter(|| Client::connect_to(KernelKind::Module));
                 ensure!(client.is_err(), "the family is still there");
             }
         }
