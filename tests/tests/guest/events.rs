@@ -414,7 +414,7 @@ fn timeout_tells_that_this_host_cannot_send() -> Result<()> {
     let firewall: Refuse = |topology, _| {
         topology.client.nft(
             "table inet shut { chain out { type filter hook output priority 0;
-            meta l4proto tcp drop; } }\n",
+            meta l4proto tcp drop; }; }\n",
         )
     };
     for family in Family::BOTH {

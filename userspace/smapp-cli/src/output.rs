@@ -190,7 +190,8 @@ pub fn event(time: Duration, event: &Event) -> String {
 
 /// A connection as one line.
 pub fn connection(c: &Connection) -> String {
-    let path = c.leading_subflow().map_or("no subflow".to_owned(), |s| {
+    let subflow = c.leading_subflow().or(c.subflows.first());
+    let path = subflow.map_or("no subflow".to_owned(), |s| {
         format!("{} -> {}", s.local(), s.remote())
     });
     let mut line = format!(

@@ -40,8 +40,8 @@ pub use kernel::{Capabilities, Client, Error, Input, Kernel, KernelKind, Lack, S
 pub use model::{
     Address, AddressChange, AddressId, AddressIds, Answer, Command, Connection, Errno, Event,
     EventKind, EventSet, IfIndex, InterfaceName, LocalAddress, MptcpInfo, OperationStatistics,
-    Owner, Pattern, Prefix, Start, Statistics, Subflow, SubflowCreate, SubflowDestroy, SubflowId,
-    TcpInfo, TcpState, Token, What, WhichSubflow,
+    Owner, Pattern, Prefix, RouteQuery, Start, Statistics, Subflow, SubflowCreate, SubflowDestroy,
+    SubflowId, TcpInfo, TcpState, Token, What, WhichSubflow,
 };
 pub use netlink::Malformed;
 

@@ -252,7 +252,7 @@ fn a_mapped_address_is_one_of_ipv4() {
         connection
     };
     let text = "[[rule]]\npolicy = \"none\"\nremote-address = \"10.0.3.0/24\"";
-    assert!(first(text, &Facts::of(&connection)).is_some());
+    assert!(first(text, &Facts::of(&connection, &[])).is_some());
 }
 
 #[test]

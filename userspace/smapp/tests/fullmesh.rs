@@ -78,7 +78,7 @@ fn run_with(sim: Sim, options: Options) -> Engine<Sim, Fullmesh> {
         let mut pairs: Vec<_> = connection
             .subflows
             .iter()
-            .map(|s| (s.local_address, s.remote()))
+            .map(|s| (s.local_address, s.ifindex, s.remote()))
             .collect();
         pairs.sort();
         let all = pairs.len();
@@ -213,19 +213,6 @@ fn the_initial_subflow_goes_with_its_address_and_returns_with_it() {
     let engine = run(sim);
     assert_eq!(tries(&engine, WIFI), [6.0]);
     assert_eq!(subflows(&engine), [ip(LTE), ip(WIFI)]);
-}
-
-#[test]
-fn an_address_on_two_interfaces_stays_until_it_has_left_both() {
-    let mut sim = usual(10.0);
-    sim.address_up(LocalAddress {
-        ifindex: IfIndex(9),
-        ..local(LTE)
-    });
-    sim.at(seconds(4.0), |sim| sim.address_down(local(LTE)));
-    let engine = run(sim);
-    assert_eq!(subflows(&engine), [ip(WIFI), ip(LTE)]);
-    assert_eq!(engine.kernel().commands().len(), 1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use smapp::wire::uapi::{VERSION, cmd, connection, subflow};
 use smapp::wire::{Messages, Query, Request, decode_event, encode_command};
 use smapp::{
     Answer, Capabilities, Command, Connection, Error, Event, EventSet, IfIndex, Input,
-    InterfaceName, Kernel, LocalAddress, Subflow, SubflowId, TcpState, Token,
+    InterfaceName, Kernel, LocalAddress, RouteQuery, Subflow, SubflowId, TcpState, Token,
 };
 
 /// Number of the family.
@@ -93,6 +93,16 @@ impl Kernel for Writes {
             deprecated: false,
         };
         Ok(vec![local("10.0.1.1", 2), local("10.0.2.1", 3)])
+    }
+
+    fn watch_routes(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        let addresses = self.addresses()?;
+        let from = addresses.iter().find(|a| Some(a.address) == query.from);
+        from.map(|a| a.ifindex).ok_or(Error::NoAnswer("route"))
     }
 
     fn command(&mut self, command: &Command) -> Result<Answer, Error> {

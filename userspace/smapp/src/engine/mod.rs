@@ -4,6 +4,7 @@
 
 mod context;
 mod journal;
+mod paths;
 mod policy;
 mod rate_limit;
 mod table;
@@ -29,6 +30,10 @@ pub use policy::{Notice, Policy};
 const REST: Duration = Duration::from_millis(200);
 /// Such listings take one part in so many of the time at most, whatever peers cause.
 const SHARE: u32 = 5;
+
+/// When routes change policies are told so much later, of all that changed until then:
+/// a network manager sets several, a router changes them without end.
+const ROUTES_SETTLE: Duration = Duration::from_millis(100);
 
 /// After a listing that failed, the next one comes this much later.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -63,6 +68,8 @@ pub struct Engine<K, P> {
     /// When connections may be listed again, and whether they have to be.
     rest_until: Duration,
     lost: bool,
+    /// When policies are told that routes have changed, if they have.
+    routes_at: Option<Duration>,
 }
 
 impl<K: Kernel, P: Policy> Engine<K, P> {
@@ -78,6 +85,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
             woken: false,
             rest_until: Duration::ZERO,
             lost: false,
+            routes_at: None,
         }
     }
 
@@ -128,10 +136,14 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
     /// that does other things in between.
     pub fn step(&mut self, until: Option<Duration>) -> Result<bool, Error> {
         let resync = self.lost.then_some(self.rest_until);
-        let next = [self.timers.next(), until, resync];
+        let next = [self.timers.next(), until, resync, self.routes_at];
         match self.kernel.wait(next.into_iter().flatten().min())? {
             Input::Stop => return Ok(false),
             input => self.handle(input)?,
+        }
+        if self.routes_at.is_some_and(|at| self.kernel.now() >= at) {
+            self.routes_at = None;
+            self.tell(&Notice::RoutesChanged);
         }
         // Events that keep coming do not put it off.
         if self.lost && self.kernel.now() >= self.rest_until {
@@ -150,6 +162,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
     pub fn attach(&mut self) -> Result<(), Error> {
         let events = EventSet::LIFE_CYCLE.union(self.policy.events());
         self.kernel.listen(events)?;
+        self.kernel.watch_routes()?;
         match self.list() {
             // There are too many changes now: it is tried again like after a loss.
             Err(Error::Interrupted(what)) => {
@@ -166,6 +179,10 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         match input {
             Input::Event(event) => self.event(&event)?,
             Input::Address(change) => self.address(change),
+            Input::Routes => {
+                let at = self.kernel.now() + ROUTES_SETTLE;
+                self.routes_at.get_or_insert(at);
+            }
             Input::Time => self.fire(),
             Input::Lost => {
                 self.lost = true;
@@ -261,7 +278,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         let known = self.addresses.iter().position(same);
         match (change, known) {
             (AddressChange::Up(_), None) => self.addresses.push(address),
-            // Its interface has another name now.
+            // Its interface has another name now, or it is deprecated.
             (AddressChange::Up(_), Some(at)) if self.addresses[at] != address => {
                 self.addresses[at] = address;
             }

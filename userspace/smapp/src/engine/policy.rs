@@ -107,11 +107,15 @@ pub trait Policy {
     /// closes the subflows to them.
     fn addresses_withdrawn(&mut self, context: &mut Context<'_>, token: Token, ids: AddressIds) {}
 
-    /// A local address can be used from now on, or its interface has a new name.
+    /// A local address can be used from now on, or its interface has a new name, or it is
+    /// deprecated now.
     fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {}
 
     /// A local address can no longer be used.
     fn address_down(&mut self, context: &mut Context<'_>, address: LocalAddress) {}
+
+    /// Routes have changed: what had no route may have one.
+    fn routes_changed(&mut self, context: &mut Context<'_>) {}
 
     /// A timer that was set for a live connection is due.
     fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {}
@@ -141,6 +145,8 @@ pub enum Notice<'a> {
     AddressUp(LocalAddress),
     /// See [`Policy::address_down`].
     AddressDown(LocalAddress),
+    /// See [`Policy::routes_changed`].
+    RoutesChanged,
     /// See [`Policy::timer`].
     Timer(Token, u32),
 }
@@ -152,12 +158,12 @@ impl Notice<'_> {
             Self::Attached(token) | Self::Timer(token, _) => Some(token),
             Self::Event(event) => Some(event.token),
             Self::Closed(connection) => Some(connection.token),
-            Self::AddressUp(_) | Self::AddressDown(_) => None,
+            Self::AddressUp(_) | Self::AddressDown(_) | Self::RoutesChanged => None,
         }
     }
 
     /// The word for what is at hand, as the journal has it: that of the event, or
-    /// `attached` or `timer`.
+    /// `attached`, `routes` or `timer`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Attached(_) => "attached",
@@ -165,6 +171,7 @@ impl Notice<'_> {
             Self::Closed(_) => EventKind::Closed.word(),
             Self::AddressUp(_) => EventKind::NewLocalAddress.word(),
             Self::AddressDown(_) => EventKind::DelLocalAddress.word(),
+            Self::RoutesChanged => "routes",
             Self::Timer(..) => "timer",
         }
     }
@@ -187,6 +194,7 @@ impl Notice<'_> {
             Self::Closed(connection) => return policy.closed(context, connection),
             Self::AddressUp(address) => return policy.address_up(context, address),
             Self::AddressDown(address) => return policy.address_down(context, address),
+            Self::RoutesChanged => return policy.routes_changed(context),
             Self::Timer(token, key) => return policy.timer(context, token, key),
             Self::Event(event) => event,
         };

@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::rate_limit::{CONNECTION, RateLimit, UNREACHED};
 use crate::kernel::Error;
 use crate::model::{
-    Address, AddressId, Connection, Event, Start, Subflow, SubflowCreate, SubflowId, TcpState,
-    Token, What,
+    Address, AddressId, Connection, Errno, Event, Owner, Start, Subflow, SubflowCreate, SubflowId,
+    TcpState, Token, What,
 };
 
 #[derive(Clone, Debug, Default)]
@@ -27,8 +27,12 @@ struct Entry {
     remote_addresses: BTreeMap<AddressId, Address>,
     /// How many subflows this host has opened.
     opened: RateLimit,
+    /// Its subflows may leave what its program is bound to.
+    unbound: bool,
     /// Subflows whose timer has expired since they made progress last.
     stalls: BTreeMap<SubflowId, Stall>,
+    /// When the peer refused a join first, with a RST, while no subflow was left.
+    disowned: Option<Duration>,
 }
 
 /// Timeouts of a subflow in a row.
@@ -106,6 +110,11 @@ impl Table {
         Some(stall.since)
     }
 
+    /// When the peer refused a join first since the connection has been without a subflow.
+    pub fn disowned_since(&self, token: Token) -> Option<Duration> {
+        self.entries.get(&token)?.disowned
+    }
+
     /// Takes in an event other than closed; false if it is no news. Only the beginning
     /// of a connection can be about one that is not known.
     pub fn apply(&mut self, event: &Event, now: Duration) -> bool {
@@ -152,6 +161,36 @@ impl Table {
             return Err(Error::Throttled(UNREACHED.text));
         }
         Ok(())
+    }
+
+    /// The owner of a connection whose subflows stay where it has bound its socket.
+    pub fn bound(&self, token: Token) -> Option<&Owner> {
+        let entry = self.entries.get(&token)?;
+        Some(&entry.connection.owner).filter(|_| !entry.unbound)
+    }
+
+    /// Lets subflows of a connection leave what its program is bound to, or no longer so.
+    pub fn unbind(&mut self, token: Token, unbind: bool) {
+        if let Some(entry) = self.entries.get_mut(&token) {
+            entry.unbound = unbind;
+        }
+    }
+
+    /// A subflow that is bound to the interface that its program is bound to, if it is.
+    pub fn confine(&self, token: Token, subflow: &SubflowCreate) -> SubflowCreate {
+        let bound = self.bound(token).and_then(|owner| owner.ifindex);
+        SubflowCreate {
+            ifindex: subflow.ifindex.or(bound),
+            ..*subflow
+        }
+    }
+
+    /// This host asked the peer to use a subflow as backup only, or no longer so.
+    pub fn set_backup(&mut self, token: Token, id: SubflowId, backup: bool) {
+        let entry = self.entries.get_mut(&token);
+        if let Some(subflow) = entry.and_then(|entry| entry.find(id)) {
+            subflow.backup = backup;
+        }
     }
 
     /// Takes in a subflow whose SYN has been sent.
@@ -237,11 +276,13 @@ impl Entry {
     fn apply(&mut self, what: &What, now: Duration) -> bool {
         match *what {
             What::SubflowEstablished(subflow) => {
+                self.disowned = None;
                 // A subflow can join only after both hosts have confirmed.
                 self.established = true;
                 self.put(subflow, TcpState::ESTABLISHED) != Some(TcpState::ESTABLISHED)
             }
             What::SubflowClosed(subflow) => {
+                self.note_refusal(&subflow, now);
                 let subflows = &mut self.connection.subflows;
                 let before = subflows.len();
                 subflows.retain(|known| known.id != subflow.id);
@@ -273,6 +314,15 @@ impl Entry {
                 true
             }
             What::Closed | What::Created(_) | What::Established(_) => true,
+        }
+    }
+
+    /// Notes that the peer refused a join. It may do so for its own reasons, but if none
+    /// works it has lost the connection.
+    fn note_refusal(&mut self, subflow: &Subflow, now: Duration) {
+        let mut subflows = self.connection.subflows.iter();
+        if subflow.errno == Some(Errno::ECONNREFUSED) && !subflows.any(Subflow::has_joined) {
+            self.disowned.get_or_insert(now);
         }
     }
 

@@ -15,12 +15,22 @@ use mio::{Interest, Poll};
 
 use super::interface::Interface;
 use super::route::Route;
-use super::{Capabilities, Error, Input, Kernel, KernelKind};
-use crate::model::{Answer, Command, Connection, EventSet, LocalAddress, Statistics, Token};
+use super::route_watch::RouteWatch;
+use super::{CLOSE_TIMEOUT, Capabilities, Error, Input, Kernel, KernelKind};
+use crate::model::{
+    Answer, Command, Connection, EventKind, EventSet, IfIndex, LocalAddress, RouteQuery,
+    Statistics, Token, changes,
+};
 
 const EVENTS: mio::Token = mio::Token(0);
 const STOP: mio::Token = mio::Token(1);
 const WAKE: mio::Token = mio::Token(2);
+const ROUTES: mio::Token = mio::Token(3);
+
+/// Local addresses are told by this client, whatever the interface: it lists them again when
+/// rtnetlink, or the interface, tells of a change. So nothing escapes it, like a new name of
+/// an interface or the end of the preferred lifetime of an address.
+const LOCAL: EventSet = EventSet::of(&[EventKind::NewLocalAddress, EventKind::DelLocalAddress]);
 
 /// After this many inputs in a row it looks at signals, the program's descriptors and the
 /// time: events that keep coming do not put them off.
@@ -30,11 +40,18 @@ const BATCH: u32 = 64;
 pub struct Client {
     interface: Box<dyn Interface>,
     route: Option<Route>,
+    watch: Option<RouteWatch>,
+    /// The local addresses that were told, and of which kinds of changes.
+    addresses: Vec<LocalAddress>,
+    told_of: EventSet,
+    /// The addresses have to be listed again.
+    changed: bool,
     poll: Poll,
     ready: mio::Events,
     pending: VecDeque<Input>,
-    /// Whether the interface may have something queued.
+    /// Whether the interface, and whether rtnetlink, may have something queued.
     readable: bool,
+    watch_readable: bool,
     stop: bool,
     wake: bool,
     /// Inputs told since the last poll.
@@ -55,10 +72,15 @@ impl Client {
         Ok(Self {
             interface: kind.connect()?,
             route: None,
+            watch: None,
+            addresses: Vec::new(),
+            told_of: EventSet::default(),
+            changed: false,
             poll: Poll::new().map_err(Error::io("poll"))?,
             ready: mio::Events::with_capacity(4),
             pending: VecDeque::with_capacity(64),
             readable: false,
+            watch_readable: false,
             stop: false,
             wake: false,
             told: 0,
@@ -91,6 +113,51 @@ impl Client {
             .map_err(Error::io("poll"))
     }
 
+    fn route_socket(&mut self) -> Result<&mut Route, Error> {
+        Ok(match &mut self.route {
+            Some(route) => route,
+            none => none.insert(Route::open()?),
+        })
+    }
+
+    fn watcher(&mut self) -> Result<&mut RouteWatch, Error> {
+        if self.watch.is_none() {
+            let watch = RouteWatch::open()?;
+            self.watch(watch.as_raw_fd(), ROUTES)?;
+            self.watch = Some(watch);
+        }
+        self.watch.as_mut().ok_or(Error::NoAnswer("rtnetlink"))
+    }
+
+    /// Queues what rtnetlink tells.
+    fn look(&mut self) -> Result<(), Error> {
+        if std::mem::take(&mut self.watch_readable) {
+            if let Some(watch) = &mut self.watch {
+                let changed = watch.read()?;
+                self.changed |= changed.addresses;
+                if changed.routes {
+                    self.pending.push_back(Input::Routes);
+                }
+            }
+        }
+        if std::mem::take(&mut self.changed) {
+            let listed = match self.route_socket()?.addresses() {
+                Ok(listed) => listed,
+                // What interrupts it is told, and looked at then.
+                Err(error) => {
+                    log::warn!("{error}");
+                    self.changed = true;
+                    return Ok(());
+                }
+            };
+            let before = std::mem::replace(&mut self.addresses, listed);
+            let changes = changes(&before, &self.addresses);
+            let told = changes.filter(|change| self.told_of.contains(change.kind()));
+            self.pending.extend(told.map(Input::Address));
+        }
+        Ok(())
+    }
+
     /// Polls, at most for this long, and notes what is ready.
     fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.told = 0;
@@ -102,6 +169,7 @@ impl Client {
             match ready.token() {
                 STOP => self.stop = true,
                 WAKE => self.wake = true,
+                ROUTES => self.watch_readable = true,
                 _ => self.readable = true,
             }
         }
@@ -134,7 +202,21 @@ impl Kernel for Client {
         self.start.elapsed()
     }
 
+    fn close_timeout(&self) -> Duration {
+        let text = std::fs::read_to_string("/proc/sys/net/mptcp/close_timeout");
+        let seconds = text.ok().and_then(|text| text.trim().parse().ok());
+        seconds.map_or(CLOSE_TIMEOUT, Duration::from_secs)
+    }
+
     fn listen(&mut self, events: EventSet) -> Result<(), Error> {
+        let local = events.intersection(LOCAL);
+        if local != EventSet::default() {
+            self.watcher()?;
+            if self.told_of == EventSet::default() {
+                self.addresses = self.route_socket()?.addresses()?;
+            }
+            self.told_of = self.told_of.union(local);
+        }
         for descriptor in self.interface.listen(events)? {
             self.watch(descriptor, EVENTS)?;
             self.readable = true;
@@ -151,8 +233,19 @@ impl Kernel for Client {
                     self.told += 1;
                     return Ok(input);
                 }
+                if self.watch_readable || self.changed {
+                    self.look()?;
+                    if !self.pending.is_empty() {
+                        continue;
+                    }
+                }
                 if self.readable {
                     self.readable = self.interface.receive(&mut self.pending)?;
+                    // A local address is a reason to look, not all that there is to see.
+                    let all = self.pending.len();
+                    self.pending
+                        .retain(|input| !matches!(input, Input::Address(_)));
+                    self.changed |= self.pending.len() < all;
                     continue;
                 }
             }
@@ -166,7 +259,7 @@ impl Kernel for Client {
             if polled && left == Some(Duration::ZERO) {
                 return Ok(Input::Time);
             }
-            let more = self.readable || !self.pending.is_empty();
+            let more = self.readable || self.watch_readable || !self.pending.is_empty();
             self.poll(if more { Some(Duration::ZERO) } else { left })?;
             polled = true;
         }
@@ -181,11 +274,15 @@ impl Kernel for Client {
     }
 
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
-        let route = match &mut self.route {
-            Some(route) => route,
-            none => none.insert(Route::open()?),
-        };
-        Ok(route.addresses()?)
+        Ok(self.route_socket()?.addresses()?)
+    }
+
+    fn watch_routes(&mut self) -> Result<(), Error> {
+        Ok(self.watcher()?.add_routes()?)
+    }
+
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        Ok(self.route_socket()?.lookup(query)?)
     }
 
     fn command(&mut self, command: &Command) -> Result<Answer, Error> {

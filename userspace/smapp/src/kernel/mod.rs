@@ -14,14 +14,15 @@ mod interface;
 mod kind;
 pub(crate) mod module;
 pub(crate) mod route;
+mod route_watch;
 pub(crate) mod stock;
 pub(crate) mod tcp_info;
 
 use std::time::Duration;
 
 use crate::model::{
-    Address, AddressChange, Answer, Command, Connection, Event, EventSet, LocalAddress, Subflow,
-    SubflowCreate, SubflowDestroy, SubflowId, Token,
+    Address, AddressChange, Answer, Command, Connection, Event, EventSet, IfIndex, LocalAddress,
+    RouteQuery, Subflow, SubflowCreate, SubflowDestroy, SubflowId, Token,
 };
 
 #[cfg(feature = "tokio")]
@@ -30,6 +31,9 @@ pub use capabilities::{Capabilities, Lack, SubflowIds};
 pub use client::Client;
 pub use error::Error;
 pub use kind::KernelKind;
+
+/// The default of `net.mptcp.close_timeout`.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +44,10 @@ pub enum Input {
     Event(Event),
     /// A local address became usable or unusable; it may be known already.
     Address(AddressChange),
-    /// Events were lost. All events that came before the loss have been
-    /// delivered, those to come follow it.
+    /// Routes, or the rules that choose among routing tables, have changed.
+    Routes,
+    /// Events were lost, of connections or of addresses. It is told when nothing is left of
+    /// what was queued: some of that came after the loss.
     Lost,
     /// The time that was waited for has come.
     Time,
@@ -64,6 +70,11 @@ pub trait Kernel {
     /// Time since some fixed moment; it never goes back.
     fn now(&self) -> Duration;
 
+    /// How long it keeps a connection without subflows (`net.mptcp.close_timeout`).
+    fn close_timeout(&self) -> Duration {
+        CLOSE_TIMEOUT
+    }
+
     /// Registers for these events in addition to those registered for already.
     fn listen(&mut self, events: EventSet) -> Result<(), Error>;
 
@@ -79,6 +90,13 @@ pub trait Kernel {
     /// Lists the usable local addresses. Who has registered for new_local_addr
     /// and del_local_addr before misses no change.
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error>;
+
+    /// Has [`Input::Routes`] come when routes change.
+    fn watch_routes(&mut self) -> Result<(), Error>;
+
+    /// Tells by which interface packets leave, for all that the routing tables say; a
+    /// refusal is that there is no route.
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error>;
 
     /// Carries out a command.
     fn command(&mut self, command: &Command) -> Result<Answer, Error>;

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 
 use neli::consts::socket::NlFamily;
 
-use crate::model::{IfIndex, InterfaceName, LocalAddress};
-use crate::netlink::{self, Attributes, Error, Malformed, Message, Request, Socket};
+use crate::model::{IfIndex, InterfaceName, LocalAddress, RouteQuery};
+use crate::netlink::{self, Attribute, Attributes, Error, Malformed, Message, Request, Socket};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -24,9 +24,13 @@ const RTM_GETROUTE: u16 = 26;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
 const RTA_MARK: u16 = 16;
+const RTA_UID: u16 = 25;
+/// Answer with the entry of the routing tables.
+const RTM_F_FIB_MATCH: u32 = 0x2000;
 
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -44,7 +48,10 @@ const IFF_LOOPBACK: u32 = 0x8;
 /// How often a listing is started again when changes interrupt it.
 const TRIES: usize = 5;
 
-/// A socket to ask for addresses.
+/// The request for a route, by its name in errors.
+const ROUTE: &str = "route";
+
+/// A socket to ask for addresses and routes.
 pub(crate) struct Route {
     socket: Socket,
     request: Vec<u8>,
@@ -91,6 +98,27 @@ impl Route {
 }
 
 impl Route {
+    /// By which interface packets leave; a refusal is that there is no route.
+    ///
+    /// For a socket that is bound to an interface the kernel takes every IPv4 address to be on
+    /// its link if there is no route; not so if it has to show the entry. With IPv6 the
+    /// interface is a wish only: the answer may have another.
+    pub fn lookup(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        let flags = match query.bound {
+            Some(_) if query.to.is_ipv4() => RTM_F_FIB_MATCH,
+            _ => 0,
+        };
+        // An entry with several next hops has none of its own.
+        let mut out = query.bound;
+        self.route(query, flags, |attribute| {
+            if attribute.kind == RTA_OIF {
+                out = Some(IfIndex(attribute.u32()?));
+            }
+            Ok(())
+        })?;
+        out.ok_or(Error::NoAnswer(ROUTE))
+    }
+
     /// The local address that packets to `remote` would have, from this interface and with
     /// this mark if there are any.
     pub fn source(
@@ -99,37 +127,62 @@ impl Route {
         ifindex: Option<IfIndex>,
         mark: Option<u32>,
     ) -> Result<IpAddr, Error> {
-        const NAME: &str = "route to the remote address";
-        let (family, length) = match remote {
+        let query = RouteQuery {
+            from: None,
+            to: remote,
+            mark,
+            uid: None,
+            bound: ifindex,
+        };
+        let mut source = None;
+        self.route(&query, 0, |attribute| {
+            if attribute.kind == RTA_PREFSRC {
+                source = Some(attribute.address()?);
+            }
+            Ok(())
+        })?;
+        source.ok_or(Error::NoAnswer(ROUTE))
+    }
+
+    /// Asks the routing tables, hands what they answer to `each`.
+    fn route(
+        &mut self,
+        query: &RouteQuery,
+        flags: u32,
+        mut each: impl FnMut(Attribute<'_>) -> Result<(), Malformed>,
+    ) -> Result<(), Error> {
+        let (family, length) = match query.to {
             IpAddr::V4(_) => (AF_INET, 32),
             IpAddr::V6(_) => (AF_INET6, 128),
         };
-        // struct rtmsg: family, lengths of the prefixes, and what nobody asks for
-        let mut body = [0; 12];
-        body[..2].copy_from_slice(&[family, length]);
+        // struct rtmsg: family, lengths of both prefixes, what nobody asks for, flags
+        let from = query.from.map_or(0, |_| length);
+        let fixed = [family, length, from, 0, 0, 0, 0, 0];
+        let body = [&fixed[..], &flags.to_ne_bytes()].concat();
         self.seq = self.seq.wrapping_add(1);
         let mut request = Request::new(&mut self.request, RTM_GETROUTE, 0, self.seq)
             .body(&body)
-            .address(RTA_DST, remote);
-        if let Some(IfIndex(index)) = ifindex {
-            request = request.u32(RTA_OIF, index);
+            .address(RTA_DST, query.to);
+        if let Some(from) = query.from {
+            request = request.address(RTA_SRC, from);
         }
-        if let Some(mark) = mark {
-            request = request.u32(RTA_MARK, mark);
+        for (kind, value) in [
+            (RTA_OIF, query.bound.map(|index| index.0)),
+            (RTA_MARK, query.mark),
+            (RTA_UID, query.uid),
+        ] {
+            if let Some(value) = value {
+                request = request.u32(kind, value);
+            }
         }
-        let mut source = None;
-        self.socket
-            .call(NAME, self.seq, request.finish(), |message| {
-                let attributes = message.payload.get(body.len()..).unwrap_or_default();
-                for attribute in Attributes::new(attributes) {
-                    let attribute = attribute?;
-                    if attribute.kind == RTA_PREFSRC {
-                        source = Some(attribute.address()?);
-                    }
-                }
-                Ok(())
-            })?;
-        source.ok_or(Error::NoAnswer(NAME))
+        let request = request.finish();
+        self.socket.call(ROUTE, self.seq, request, |message| {
+            let attributes = message.payload.get(body.len()..).unwrap_or_default();
+            for attribute in Attributes::new(attributes) {
+                each(attribute?)?;
+            }
+            Ok(())
+        })
     }
 }
 

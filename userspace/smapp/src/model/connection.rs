@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A Multipath TCP connection and whose it is.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::{IfIndex, MptcpInfo, Subflow, SubflowId, TcpState, Token};
@@ -18,12 +20,25 @@ pub struct Owner {
     /// `SO_BINDTODEVICE`; none if it is not bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ifindex: Option<IfIndex>,
+    /// The program has bound the socket to the local address of the initial subflow.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bound_to_address: bool,
     /// `SO_COOKIE`, unique as long as the host is up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<u64>,
     /// Control group (version 2), as the inode number of its directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<u64>,
+}
+
+impl Owner {
+    /// The address that the program has bound its socket to, if it has.
+    pub(crate) fn bound_address(&self, connection: &Connection) -> Option<IpAddr> {
+        let subflow = connection.leading_subflow();
+        subflow
+            .filter(|_| self.bound_to_address)
+            .map(|s| s.local_address)
+    }
 }
 
 /// A Multipath TCP connection.

@@ -119,6 +119,11 @@ impl EventSet {
         Self(self.0 | other.0)
     }
 
+    /// The events that are in both sets.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether `kind` is in the set.
     pub const fn contains(self, kind: EventKind) -> bool {
         self.0 & 1 << kind as u16 != 0

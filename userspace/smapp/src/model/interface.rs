@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Longest name of an interface: `IFNAMSIZ` without the byte that ends it.
 const LONGEST: usize = 15;
@@ -53,6 +53,9 @@ impl fmt::Debug for InterfaceName {
 pub struct Pattern(String);
 
 impl Pattern {
+    /// What the text of one is.
+    pub const EXPECTED: &str = "the name of an interface, like eth0, wlan* or eth?";
+
     /// Whether a name fits.
     pub fn matches(&self, name: InterfaceName) -> bool {
         fits(self.0.as_bytes(), name.as_bytes())
@@ -76,9 +79,7 @@ impl FromStr for Pattern {
         let stars = text.matches('*').count();
         let odd = |c: char| c == '/' || c.is_whitespace();
         if text.is_empty() || text.contains(odd) || text.len() - stars > LONGEST || stars > 4 {
-            return Err(format!(
-                "`{text}`: expected the name of an interface, like eth0, wlan* or eth?"
-            ));
+            return Err(format!("`{text}`: expected {}", Self::EXPECTED));
         }
         Ok(Self(text.to_owned()))
     }
@@ -95,6 +96,12 @@ impl TryFrom<String> for Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

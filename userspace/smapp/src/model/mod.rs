@@ -13,6 +13,7 @@ mod id;
 mod info;
 mod interface;
 mod prefix;
+mod route_query;
 mod statistics;
 mod subflow;
 
@@ -26,6 +27,7 @@ pub use id::{AddressId, AddressIds, IfIndex, SubflowId, Token};
 pub use info::{MptcpInfo, TcpInfo};
 pub use interface::{InterfaceName, Pattern};
 pub use prefix::Prefix;
+pub use route_query::RouteQuery;
 pub use statistics::{OperationStatistics, Statistics};
 pub use subflow::{Subflow, TcpState};
 

@@ -14,7 +14,7 @@ mod message;
 mod request;
 mod socket;
 
-pub use attribute::Attributes;
+pub use attribute::{Attribute, Attributes};
 pub use error::{Error, Malformed};
 pub use message::{ACK, DONE, DUMP, DUMP_INTERRUPTED, ERROR, MULTI, Message, Messages};
 pub use request::Request;

@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::gone::withdraw_if_gone;
 use super::options::{Patterns, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
 use crate::model::{
-    Connection, Errno, EventKind, EventSet, LocalAddress, Pattern, Subflow, SubflowCreate,
-    SubflowId, Token,
+    Connection, Errno, EventKind, EventSet, LocalAddress, Pattern, Subflow, SubflowId, Token,
 };
 use crate::random::Random;
 
@@ -106,10 +106,16 @@ impl Backup {
     }
 
     /// The paths other than the one in use, with their ranks, the best first.
-    fn paths(&self, context: &Context<'_>, guard: &Guard) -> Vec<(usize, LocalAddress)> {
-        let same_family = |local: &&LocalAddress| local.address.is_ipv4() == guard.server.is_ipv4();
-        let usable = context.addresses().iter().filter(same_family);
-        let ranked = usable.filter_map(|&local| Some((self.rank(guard, local)?, local)));
+    fn paths(
+        &self,
+        context: &Context<'_>,
+        token: Token,
+        guard: &Guard,
+    ) -> Vec<(usize, LocalAddress)> {
+        let same_family = |local: &LocalAddress| local.address.is_ipv4() == guard.server.is_ipv4();
+        let usable = context.usable_addresses(token).into_iter();
+        let usable = usable.filter(same_family);
+        let ranked = usable.filter_map(|local| Some((self.rank(guard, local)?, local)));
         let mut paths: Vec<_> = ranked.collect();
         paths.sort_by_key(|&(rank, _)| rank);
         paths
@@ -120,9 +126,12 @@ impl Backup {
         let Some(guard) = self.guards.get(&token) else {
             return Vec::new();
         };
-        let paths = self.paths(context, guard);
-        let active = paths.iter().find(|(_, l)| l.address == guard.active);
-        let rank = active.map_or(usize::MAX, |&(rank, _)| rank);
+        let paths = self.paths(context, token, guard);
+        // Also one that is deprecated by now.
+        let mut known = context.addresses().iter();
+        let active = known.find(|local| local.address == guard.active);
+        let rank = active.and_then(|&active| self.rank(guard, active));
+        let rank = rank.unwrap_or(usize::MAX);
         let better = paths.iter().take_while(|&&(other, _)| other < rank);
         better.map(|&(_, local)| local).collect()
     }
@@ -143,7 +152,7 @@ impl Backup {
         let Some(guard) = self.guards.get(&token) else {
             return;
         };
-        for (_, local) in self.paths(context, guard) {
+        for (_, local) in self.paths(context, token, guard) {
             let Some(guard) = self.guards.get(&token) else {
                 return;
             };
@@ -216,13 +225,12 @@ impl Backup {
         let Some(guard) = self.guards.get_mut(&token) else {
             return;
         };
-        let create = SubflowCreate::to(guard.server)
-            .local_address(local.address)
-            .ifindex(local.ifindex);
         let LocalAddress {
             address, interface, ..
         } = local;
-        match context.subflow_create(token, &create) {
+        let named = !self.options.primary.is_empty() || !self.options.backups.is_empty();
+        let create = context.subflow_from(token, &local, guard.server, named);
+        match create.and_then(|create| context.subflow_create(token, &create)) {
             Ok(subflow) => {
                 guard.moving = Some(subflow.id);
                 let id = subflow.id;
@@ -399,6 +407,9 @@ impl Policy for Backup {
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        if self.guards.contains_key(&token) {
+            withdraw_if_gone(context, token, subflow);
+        }
         let Some(guard) = self.guards.get_mut(&token) else {
             return;
         };
@@ -408,7 +419,12 @@ impl Policy for Backup {
             guard.moving = None;
             self.blame(context, token, subflow.local_address);
             match self.works(context, token) {
-                true => self.go_back(context, token, Some(subflow.local_address), &event),
+                true => {
+                    self.go_back(context, token, Some(subflow.local_address), &event);
+                    if self.guards.get(&token).is_some_and(|g| g.moving.is_none()) {
+                        context.explain(token, format_args!("{event}: staying for a while"));
+                    }
+                }
                 false => self.leave(context, token, &event),
             }
         } else if subflow.local_address == guard.active && !self.works(context, token) {

@@ -3,13 +3,16 @@
 //! for configuration files and command lines.
 
 pub mod backup;
+mod bundle;
 pub mod fullmesh;
+mod gone;
 pub mod limit;
 pub mod ndiffports;
 mod options;
 pub mod refresh;
 mod retry;
 pub mod streaming;
+mod unanswered;
 
 use serde::Deserialize;
 

@@ -23,12 +23,11 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::gone::withdraw_if_gone;
 use super::options::{Count, Fraction, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
-use crate::model::{
-    Connection, Errno, EventKind, EventSet, LocalAddress, Subflow, SubflowCreate, Token,
-};
+use crate::model::{Connection, Errno, EventKind, EventSet, LocalAddress, Subflow, Token};
 use crate::random::Random;
 
 /// Keys of the timers: has a first block begun, is this block late, does the
@@ -168,7 +167,7 @@ impl Streaming {
     /// Opens a subflow from a local address that has none.
     fn open(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
         let now = context.now();
-        for &local in context.addresses() {
+        for local in context.usable_addresses(token) {
             let (Some(stream), Some(connection)) =
                 (self.streams.get(&token), context.connection(token))
             else {
@@ -187,10 +186,8 @@ impl Streaming {
             let LocalAddress {
                 address, interface, ..
             } = local;
-            let create = SubflowCreate::to(stream.server)
-                .local_address(address)
-                .ifindex(local.ifindex);
-            match context.subflow_create(token, &create) {
+            let create = context.subflow_from(token, &local, stream.server, false);
+            match create.and_then(|create| context.subflow_create(token, &create)) {
                 Ok(subflow) => {
                     let id = subflow.id;
                     return context.explain(
@@ -301,6 +298,9 @@ impl Policy for Streaming {
     }
 
     fn subflow_closed(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
+        if self.streams.contains_key(&token) {
+            withdraw_if_gone(context, token, subflow);
+        }
         if subflow.errno != Some(Errno(0)) {
             self.blame(context, token, subflow.local_address);
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::model::Prefix;
+use crate::model::{Pattern, Prefix};
 
 /// One value or a list of them, of which any may fit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -129,6 +129,14 @@ impl<const MAX: u32> fmt::Display for Numbers<MAX> {
 
 impl Value for Prefix {
     const EXPECTED: &str = Prefix::EXPECTED;
+
+    fn text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Value for Pattern {
+    const EXPECTED: &str = Pattern::EXPECTED;
 
     fn text(text: &str) -> Option<Self> {
         text.parse().ok()

@@ -54,6 +54,8 @@ struct Verdict {
     rule: Option<Arc<str>>,
     policy: Option<PolicyId>,
     word: &'static str,
+    /// Subflows may leave what the program is bound to.
+    unbind: bool,
 }
 
 impl Dispatch {
@@ -132,7 +134,13 @@ impl Dispatch {
         let rule = found.map(|governed| governed.name.clone());
         let running = policy.and_then(|id| self.policies.get(&id));
         let word = running.map_or("left alone", |running| running.options.word());
-        Verdict { rule, policy, word }
+        let unbind = found.is_some_and(|governed| governed.rule.unbind);
+        Verdict {
+            rule,
+            policy,
+            word,
+            unbind,
+        }
     }
 
     /// Gives a connection to a policy when it is first seen, and says so.
@@ -141,15 +149,16 @@ impl Dispatch {
             return None;
         }
         let connection = context.connection(token)?;
-        let mut facts = Facts::of(connection);
+        let mut facts = Facts::of(connection, context.addresses());
         // The event that says whose it is was lost: ask.
         if facts.owner.uid.is_none() {
             if let Ok(connection) = context.query(token) {
-                facts.owner = connection.owner;
+                facts = Facts::of(&connection, context.addresses());
             }
         }
         let verdict = self.judge(&facts);
         let policy = verdict.policy;
+        context.unbind(token, verdict.unbind);
         context.journal().rule(token, verdict.rule.clone());
         self.connections.insert(token, Assigned { facts, policy });
         if let Some(running) = policy.and_then(|id| self.policies.get_mut(&id)) {
@@ -163,7 +172,13 @@ impl Dispatch {
         let Some(&Assigned { facts, policy: old }) = self.connections.get(&token) else {
             return;
         };
-        let Verdict { rule, policy, word } = self.judge(&facts);
+        let Verdict {
+            rule,
+            policy,
+            word,
+            unbind,
+        } = self.judge(&facts);
+        context.unbind(token, unbind);
         context.journal().rule(token, rule);
         if policy == old {
             return;

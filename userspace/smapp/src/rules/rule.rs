@@ -6,7 +6,7 @@
 //! they are held against do not change in the life of a connection.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::cgroup::Cgroups;
 use super::condition::{AnyOf, Cgroup, Mark, Numbers};
-use crate::model::{Connection, Owner, Prefix};
+use crate::model::{Connection, InterfaceName, LocalAddress, Owner, Pattern, Prefix};
 use crate::policy::PolicyOptions;
 
 /// What rules ask of a connection.
@@ -27,17 +27,27 @@ pub struct Facts {
     pub ends: Option<(SocketAddr, SocketAddr)>,
     /// Whose it is.
     pub owner: Owner,
+    /// The interface that its program has bound it to, if it has and its name is known.
+    pub bound_interface: Option<InterfaceName>,
+    /// The address that its program has bound it to, if it has.
+    pub bound_address: Option<IpAddr>,
 }
 
 impl Facts {
-    /// The facts about a connection.
-    pub fn of(connection: &Connection) -> Self {
+    /// The facts about a connection of a host with these addresses.
+    pub fn of(connection: &Connection, addresses: &[LocalAddress]) -> Self {
+        let owner = connection.owner;
+        let on_it = |local: &&LocalAddress| Some(local.ifindex) == owner.ifindex;
+        let bound_address = owner.bound_address(connection);
         let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-        let subflow = connection.leading_subflow();
+        let first = connection.subflows.first();
+        let subflow = connection.leading_subflow().or(first);
         Self {
             server_side: connection.server_side,
             ends: subflow.map(|s| (plain(s.local()), plain(s.remote()))),
-            owner: connection.owner,
+            owner,
+            bound_interface: addresses.iter().find(on_it).map(|a| a.interface),
+            bound_address: bound_address.map(|address| address.to_canonical()),
         }
     }
 }
@@ -73,6 +83,15 @@ pub struct Rule {
     /// Control groups (version 2), each with those below it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<AnyOf<Cgroup>>,
+    /// Interfaces that programs have bound connections to (`SO_BINDTODEVICE`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound_interface: Option<AnyOf<Pattern>>,
+    /// Addresses that programs have bound connections to (`bind(2)`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound_address: Option<AnyOf<Prefix>>,
+    /// Subflows may leave the interface or address that the program is bound to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unbind: bool,
     /// What the connections get.
     pub policy: Choice,
 }
@@ -90,6 +109,9 @@ impl Rule {
             uid: None,
             mark: None,
             cgroup: None,
+            bound_interface: None,
+            bound_address: None,
+            unbind: false,
             policy: Choice(Some(options)),
         }
     }
@@ -113,6 +135,12 @@ impl Rule {
             && holds(&self.cgroup, owner.cgroup, |group, inode| {
                 cgroups.contains(&group.0, inode)
             })
+            && holds(
+                &self.bound_interface,
+                facts.bound_interface,
+                Pattern::matches,
+            )
+            && holds(&self.bound_address, facts.bound_address, Prefix::contains)
     }
 
     /// Whether the rule holds whatever the connection.
@@ -132,6 +160,8 @@ impl Rule {
             say("uid", &self.uid),
             say("mark", &self.mark),
             say("cgroup", &self.cgroup),
+            say("bound to interface", &self.bound_interface),
+            say("bound to address", &self.bound_address),
         ]
         .into_iter()
         .flatten()
@@ -154,7 +184,8 @@ impl fmt::Display for Rule {
         match &self.policy.0 {
             None => f.write_str(" -> left alone"),
             Some(policy) => write!(f, " -> {}", policy.word()),
-        }
+        }?;
+        f.write_str(if self.unbind { ", unbound" } else { "" })
     }
 }
 

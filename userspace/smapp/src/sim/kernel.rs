@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::{Outcome, Sim};
 use crate::kernel::{Capabilities, Error, Input, Kernel};
 use crate::model::{
-    Address, AddressId, Answer, Command, Connection, Errno, EventSet, LocalAddress, Subflow,
-    SubflowCreate, SubflowDestroy, SubflowId, TcpState, Token,
+    Address, AddressId, Answer, Command, Connection, Errno, EventSet, IfIndex, LocalAddress,
+    RouteQuery, Subflow, SubflowCreate, SubflowDestroy, SubflowId, TcpState, Token,
 };
 
 impl Kernel for Sim {
@@ -30,8 +30,9 @@ impl Kernel for Sim {
             if let Some(input) = self.inputs.pop_front() {
                 return Ok(input);
             }
-            if self.lost && !self.losing {
+            if self.lost && !self.losing && self.now >= self.told_at {
                 self.lost = false;
+                self.lost_told = Some(self.now);
                 return Ok(Input::Lost);
             }
             let next = self.script.first_key_value().map(|(&(time, _), _)| time);
@@ -66,9 +67,33 @@ impl Kernel for Sim {
     }
 
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
-        self.inputs
-            .retain(|input| !matches!(input, Input::Address(_)));
         Ok(self.addresses.clone())
+    }
+
+    fn watch_routes(&mut self) -> Result<(), Error> {
+        self.watches_routes = true;
+        Ok(())
+    }
+
+    /// An address leads out of the first interface that has it and a route; if none has,
+    /// by the default route, over the first interface of the host that has one.
+    fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        let routed = |a: &&LocalAddress| {
+            !self.unrouted.contains(&(a.address, a.ifindex))
+                && a.address.is_ipv4() == query.to.is_ipv4()
+        };
+        let mut own = self
+            .addresses
+            .iter()
+            .filter(|a| Some(a.address) == query.from);
+        let found = match query.bound {
+            Some(bound) => own.find(|a| a.ifindex == bound && routed(a)),
+            None => own
+                .find(routed)
+                .or_else(|| self.addresses.iter().find(routed)),
+        };
+        let found = found.map(|a| a.ifindex);
+        found.ok_or_else(|| refused("route", Errno::ENETUNREACH))
     }
 
     fn command(&mut self, command: &Command) -> Result<Answer, Error> {
@@ -118,10 +143,12 @@ impl Sim {
         let subflow = Subflow {
             id,
             local_address: local,
+            local_id: self.local_id(token, local),
             local_port: create.local_port.unwrap_or(40000 + (id.0 % 20000) as u16),
             remote_address: create.remote.ip(),
             remote_port: create.remote.port(),
             remote_id: create.remote_id.unwrap_or_default(),
+            ifindex: create.ifindex,
             backup: create.backup,
             active: true,
             state: Some(TcpState::SYN_SENT),
@@ -130,6 +157,7 @@ impl Sim {
         if let Some(connection) = self.connections.get_mut(&token) {
             connection.subflows.push(subflow);
         }
+        self.ends.remove(&token);
         Ok(subflow)
     }
 
@@ -163,18 +191,22 @@ impl Sim {
         if !self.established.contains(&token) {
             return Err(Errno::ENOTCONN);
         }
-        // An ID per address, of the host instead of the connection: simpler, and as unique.
+        let id = self.local_id(token, address);
+        Ok(Address { id, address, port })
+    }
+
+    /// The ID of a local address: 0 for that of the initial subflow. It is one of the host
+    /// instead of the connection, and given again after 255 others: simpler.
+    fn local_id(&mut self, token: Token, address: IpAddr) -> AddressId {
+        if self.initial.get(&token) == Some(&address) {
+            return AddressId(0);
+        }
         let known = self.announced.iter().position(|&a| a == address);
         let at = known.unwrap_or_else(|| {
             self.announced.push(address);
             self.announced.len() - 1
         });
-        let id = u8::try_from(at + 1).map_err(|_| Errno::ENOSPC)?;
-        Ok(Address {
-            id: AddressId(id),
-            address,
-            port,
-        })
+        AddressId((at % 255) as u8 + 1)
     }
 }
 

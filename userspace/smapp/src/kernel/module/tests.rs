@@ -133,6 +133,7 @@ fn the_owner_of_a_connection_is_read() {
         uid: Some(1000),
         mark: Some(7),
         ifindex: Some(IfIndex(3)),
+        bound_to_address: false,
         cookie: Some(1 << 63 | 1),
         cgroup: Some(42),
     };

@@ -5,16 +5,16 @@
 //! subflow. The records are read before each event, so what a record says is there when its
 //! event is read; a record without an event is told after a while.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::bpf::Timeouts;
 use super::poller::{self, Suspect};
 use super::state::Stock;
 use super::wire::command::Command;
 use super::wire::event::{Event, Kind};
 use super::wire::record::{self, Record};
 use crate::kernel::{Error, Input};
-use crate::model::{AddressChange, Errno, TcpState, changes};
+use crate::model::{AddressChange, Errno, TcpState, Token, changes};
 use crate::netlink::{self, Received};
 
 /// How long a record waits for its event: the worker that sends it may have to wait for the
@@ -146,7 +146,14 @@ impl Stock {
         let ends = event.ends().map_err(netlink::Error::from)?;
         // Its record came before.
         let complete = self.take_records()?;
-        let closed = self.connections.subflow_closed(event, &ends, complete, now);
+        let socket = match event.errno {
+            Some(_) => None,
+            None => self.calls.subflow(ends, event.ifindex)?,
+        };
+        let socket = socket.as_ref();
+        let closed = self
+            .connections
+            .subflow_closed(event, &ends, socket, complete, now);
         let Some((input, entry)) = closed else {
             return Ok(());
         };
@@ -182,8 +189,7 @@ impl Stock {
             entry.told |= told;
         }
         if !told {
-            let now = self.now();
-            self.poller.hurry(now);
+            self.look_soon();
         }
     }
 
@@ -211,7 +217,10 @@ impl Stock {
             }
             record::Kind::TimeoutBefore => {
                 // What is in force now only the socket knows.
-                let socket = self.calls.subflow(record.ends, None)?;
+                let Some((ends, ifindex)) = self.connections.socket_of(record) else {
+                    return Ok(());
+                };
+                let socket = self.calls.subflow(ends, ifindex)?;
                 let input = self.connections.timeout(record, None, socket.as_ref());
                 self.queue.extend(input);
             }
@@ -270,11 +279,9 @@ impl Stock {
     }
 
     fn look_for_timeouts(&mut self, now: Duration) -> Result<(), Error> {
-        let timeouts = self.programs.as_ref().map(|programs| programs.timeouts);
-        let sockets = match timeouts {
-            Some(Timeouts::Timer) => Vec::new(),
-            _ if self.connections.is_empty() => Vec::new(),
-            _ => self.calls.tcp_sockets()?,
+        let sockets = match self.connections.is_empty() {
+            true => Vec::new(),
+            false => self.calls.tcp_sockets()?,
         };
         let suspects = self.poller.look(&mut self.connections, &sockets, now);
         for suspect in &suspects {
@@ -293,13 +300,9 @@ impl Stock {
         // What happened meanwhile is told.
         self.drain_events()?;
         self.lost |= missed;
-        let there = |token| listed.iter().any(|connection| connection.token == token);
-        let gone: Vec<_> = self
-            .connections
-            .iter()
-            .map(|known| known.token)
-            .filter(|&token| !there(token))
-            .collect();
+        let there: BTreeSet<Token> = listed.iter().map(|connection| connection.token).collect();
+        let known = self.connections.iter().map(|known| known.token);
+        let gone: Vec<Token> = known.filter(|token| !there.contains(token)).collect();
         for token in gone {
             let socket = self.calls.connection(token)?;
             // Its event would have come before its end.

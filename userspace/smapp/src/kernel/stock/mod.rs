@@ -18,6 +18,8 @@ mod poller;
 mod refusal;
 mod state;
 mod subflows;
+#[cfg(test)]
+mod tests;
 mod token;
 mod wire;
 

@@ -33,6 +33,8 @@ pub(super) struct Entry {
     pub seen: (u8, u64),
     /// Its socket has closed; the event may be still to come.
     pub end: Option<Record>,
+    /// Bytes acknowledged and received, if they were asked for at its end.
+    pub bytes: Option<(u64, u64)>,
     /// How many listings in a row did not have it.
     pub missing: u8,
 }
@@ -56,6 +58,7 @@ impl Entry {
             told: false,
             seen: (0, 0),
             end: None,
+            bytes: None,
             missing: 0,
         }
     }
@@ -98,13 +101,15 @@ impl Entry {
 
     /// The value of the model at its end; `errno` is why, if that is known.
     pub fn subflow_closed(&self, errno: Option<Errno>) -> Subflow {
+        let bytes = self.end.map(|end| (end.bytes_acked, end.bytes_received));
+        let bytes = bytes.or(self.bytes);
         Subflow {
             state: Some(TcpState::CLOSE),
             errno,
             errno_soft: self.end.map(|end| end.errno_soft),
             established: Some(self.joined.is_some()),
-            bytes_acked: self.end.map(|end| end.bytes_acked),
-            bytes_received: self.end.map(|end| end.bytes_received),
+            bytes_acked: bytes.map(|(acked, _)| acked),
+            bytes_received: bytes.map(|(_, received)| received),
             ..self.subflow()
         }
     }
