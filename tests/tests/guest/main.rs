@@ -26,6 +26,7 @@ mod namespaces;
 mod nat;
 mod ndiffports;
 mod network;
+mod paths;
 mod refresh;
 mod refusals;
 mod security;
