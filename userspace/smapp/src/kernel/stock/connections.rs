@@ -429,6 +429,7 @@ impl Connections {
     ) -> Option<Input> {
         let known = self.of_record(record)?;
         let entry = known.subflows.find(&record.ends)?;
+        entry.errno_soft = Some(record.errno_soft);
         let subflow = match socket {
             Some(socket) => entry.subflow_now(socket),
             None => Subflow {

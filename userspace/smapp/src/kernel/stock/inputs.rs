@@ -14,21 +14,31 @@ use super::wire::command::Command;
 use super::wire::event::{Event, Kind};
 use super::wire::record::{self, Record};
 use crate::kernel::{Error, Input};
-use crate::model::{AddressChange, Errno, TcpState, Token, changes};
+use crate::model::{AddressChange, Errno, TcpState, Token, What, changes};
 use crate::netlink::{self, Received};
 
 /// How long a record waits for its event: the worker that sends it may have to wait for the
 /// lock of the connection.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// So many datagrams are read at once.
+const BATCH: u32 = 32;
+
 impl Stock {
-    /// Reads one datagram, or does what is due; false once nothing is left.
+    /// Reads some datagrams, or does what is due; false once nothing is left.
     pub(super) fn receive_one(&mut self) -> Result<bool, Error> {
         if !self.queue.is_empty() {
             return Ok(true);
         }
         self.take_records()?;
-        if self.receive_events()? || self.receive_changes()? {
+        let mut more = self.receive_changes()?;
+        for _ in 0..BATCH {
+            match self.receive_events()? {
+                true => more = true,
+                false => break,
+            }
+        }
+        if more {
             return Ok(true);
         }
         if std::mem::take(&mut self.lost) {
@@ -100,7 +110,14 @@ impl Stock {
             Kind::Established => self.connections.established(event, now),
             Kind::Closed => self.connections.closed(token),
             Kind::Announced => self.connections.announced(event),
-            Kind::Removed => self.connections.removed(event),
+            Kind::Removed => {
+                // One each, where the peer withdrew several together.
+                let told = self.connections.removed(event);
+                match self.queue.back_mut() {
+                    Some(last) => told.and_then(|told| merge(last, told)),
+                    None => told,
+                }
+            }
             Kind::SubflowPriority => {
                 let ends = event.ends().map_err(netlink::Error::from)?;
                 self.connections.priority(event, &ends)
@@ -319,6 +336,22 @@ impl Stock {
         }
         Ok(())
     }
+}
+
+/// Adds the ids that `told` says are withdrawn to those in `last`; what it cannot add to
+/// stays.
+fn merge(last: &mut Input, told: Input) -> Option<Input> {
+    if let (Input::Event(last), Input::Event(event)) = (last, &told) {
+        if let (What::AddressesWithdrawn(before), What::AddressesWithdrawn(ids)) =
+            (&mut last.what, event.what)
+        {
+            if last.token == event.token {
+                *before = before.iter().chain(ids.iter()).collect();
+                return None;
+            }
+        }
+    }
+    Some(told)
 }
 
 /// Microseconds of so many jiffies: the clock of low resolution ticks with them.

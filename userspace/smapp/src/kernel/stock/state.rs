@@ -180,9 +180,11 @@ impl Stock {
     }
 }
 
-/// Whether the application has closed it: what is left is the kernel's.
+/// Whether it is none to be told of: the peer speaks plain TCP, or the application has
+/// closed it and what is left is the kernel's.
 fn is_over(socket: &ConnectionSocket) -> bool {
     socket.state == TcpState::CLOSE
+        || socket.fallback && !socket.capable
         // One that is not accepted yet has no owner either.
         || socket.orphan && !matches!(socket.state, TcpState::ESTABLISHED | TcpState::SYN_SENT)
 }

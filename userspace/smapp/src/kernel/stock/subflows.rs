@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub destroyed: bool,
     /// A program tells of its timeouts.
     pub told: bool,
+    /// What the last timeout said.
+    pub errno_soft: Option<Errno>,
     /// Timeouts in a row and bytes acknowledged, when a timeout was seen last.
     pub seen: (u8, u64),
     /// Its socket has closed; the event may be still to come.
@@ -56,6 +58,7 @@ impl Entry {
             wants_backup: false,
             destroyed: false,
             told: false,
+            errno_soft: None,
             seen: (0, 0),
             end: None,
             bytes: None,
@@ -90,6 +93,8 @@ impl Entry {
     pub fn subflow_now(&self, socket: &SubflowSocket) -> Subflow {
         Subflow {
             state: Some(socket.state),
+            // The next acknowledgement clears it.
+            errno_soft: self.errno_soft.filter(|_| socket.retransmits > 0),
             retransmits: Some(socket.retransmits),
             rto: socket.path.map(|path| path.info.rto),
             backoff: socket.path.map(|path| path.backoff),
