@@ -125,10 +125,10 @@ impl<'a> Context<'a> {
     /// less: TCP takes a doubling of it back when it was this host that could not send
     /// (RFC 6069).
     pub fn stalled(&self, token: Token, subflow: &Subflow) -> Duration {
-        let since = match subflow.retransmits {
-            None | Some(0) => None,
-            Some(_) if !self.is_ours(token) => None,
-            Some(_) => self.table.stalled_since(token, subflow.id),
+        let since = match subflow.unanswered() {
+            0 => None,
+            _ if !self.is_ours(token) => None,
+            _ => self.table.stalled_since(token, subflow.id),
         };
         since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
     }

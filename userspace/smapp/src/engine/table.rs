@@ -296,6 +296,7 @@ impl Entry {
                 known.rto = subflow.rto;
                 known.backoff = subflow.backoff;
                 known.retransmits = subflow.retransmits;
+                known.probes = subflow.probes;
                 known.errno_soft = subflow.errno_soft;
                 known.unacked = subflow.unacked;
                 self.note_stall(&subflow, now);
@@ -328,7 +329,7 @@ impl Entry {
 
     /// Notes a timeout; the row of it is a new one unless its count goes on.
     fn note_stall(&mut self, subflow: &Subflow, now: Duration) {
-        let timeouts = subflow.retransmits.unwrap_or(0);
+        let timeouts = subflow.unanswered();
         let stall = self.stalls.entry(subflow.id);
         let stall = stall.or_insert(Stall {
             since: now,
