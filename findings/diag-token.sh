@@ -15,6 +15,7 @@
 #   mptcp: addresses, no cookie: ENOENT
 #   mptcp: token as cookie, no addresses: found
 set -euo pipefail
+self=$(realpath "$0")
 cannot() { echo "cannot: $*" >&2; exit 2; }
 ((EUID == 0)) || cannot 'this makes a network namespace: run it as root'
 [[ -e /proc/sys/net/mptcp/enabled ]] || cannot 'this kernel has no MPTCP'
@@ -22,7 +23,7 @@ unshare -n true 2>/dev/null || cannot 'no network namespaces here'
 echo "kernel $(uname -r)"
 
 # The namespace has no name and ends with the program in it.
-unshare -n python3 - <<'PYTHON'
+now=$(unshare -n python3 - <<'PYTHON'
 import errno, socket, struct, subprocess, sys
 
 MPTCP = 262
@@ -64,17 +65,15 @@ client = mptcp[0]
 try:
     info = client.getsockopt(284, 1, 96)  # SOL_MPTCP, MPTCP_INFO
 except OSError:
-    print("cannot: the connection is not MPTCP")
+    print("cannot: the connection is not MPTCP", file=sys.stderr)
     sys.exit(2)
 token = info[12:16]
 
-seen = [
-    ("tcp: addresses and cookie", get(6, tuple_of(tcp[0]), cookie_of(tcp[0])), "found"),
-    ("mptcp: addresses and cookie", get(MPTCP, tuple_of(client), cookie_of(client)), "ENOENT"),
-    ("mptcp: addresses, no cookie", get(MPTCP, tuple_of(client), NO_COOKIE), "ENOENT"),
-    ("mptcp: token as cookie, no addresses", get(MPTCP, ZEROS, token + bytes(4)), "found"),
-]
-for what, is_now, was in seen:
-    print(f"{what}: {is_now}" + ("" if is_now == was else f"   differs: was {was}"))
-sys.exit(any(is_now != was for _, is_now, was in seen))
+print("tcp: addresses and cookie:", get(6, tuple_of(tcp[0]), cookie_of(tcp[0])))
+print("mptcp: addresses and cookie:", get(MPTCP, tuple_of(client), cookie_of(client)))
+print("mptcp: addresses, no cookie:", get(MPTCP, tuple_of(client), NO_COOKIE))
+print("mptcp: token as cookie, no addresses:", get(MPTCP, ZEROS, token + bytes(4)))
 PYTHON
+)
+echo "$now"
+diff <(sed -n '/^# Seen/,/^[^#]/s/^#   //p' "$self") <(echo "$now") || { echo 'differs: < was, > is now'; exit 1; }

@@ -13,6 +13,7 @@
 #   enabled: Environment=LD_PRELOAD=.. EnvironmentFile=-/etc/default/x
 #   disabled: EnvironmentFile=-/etc/default/x
 set -euo pipefail
+self=$(realpath "$0")
 cannot() { echo "cannot: $*" >&2; exit 2; }
 for tool in apt-get dpkg-deb; do command -v "$tool" >/dev/null || cannot "$tool is missing"; done
 
@@ -34,15 +35,12 @@ ExecStart=/bin/true
 UNIT
 mptcpize() { PATH=$work:$PATH usr/bin/mptcpize "$1" ./x.service >/dev/null || cannot "mptcpize $1 failed"; }
 
-differs=0
-see() { # when, as it was seen
-	now=$(grep '^Environment' x.service | sed 's/LD_PRELOAD=.*/LD_PRELOAD=../' | paste -sd' ')
-	echo "$1: $now"
-	[[ $now == "$2" ]] || { echo "  differs: was $2"; differs=1; }
-}
-see before 'Environment=PORT=8080 Environment="NAME=a b" EnvironmentFile=-/etc/default/x'
+environment() { grep '^Environment' x.service | sed 's/LD_PRELOAD=.*/LD_PRELOAD=../' | paste -sd' '; }
+
+now="before: $(environment)"
 mptcpize enable
-see enabled 'Environment=LD_PRELOAD=.. EnvironmentFile=-/etc/default/x'
+now+=$'\n'"enabled: $(environment)"
 mptcpize disable
-see disabled 'EnvironmentFile=-/etc/default/x'
-exit $differs
+now+=$'\n'"disabled: $(environment)"
+echo "$now"
+diff <(sed -n '/^# Seen/,/^[^#]/s/^#   //p' "$self") <(echo "$now") || { echo 'differs: < was, > is now'; exit 1; }

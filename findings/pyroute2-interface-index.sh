@@ -11,6 +11,7 @@
 #   id: 5 (int)
 #   interface: 03:01:00:00 (str)
 set -euo pipefail
+self=$(realpath "$0")
 cannot() { echo "cannot: $*" >&2; exit 2; }
 ((EUID == 0)) || cannot 'this makes a network namespace: run it as root'
 [[ -e /proc/sys/net/mptcp/enabled ]] || cannot 'this kernel has no MPTCP'
@@ -25,8 +26,8 @@ python3 -m venv "$work" || cannot 'python3 has no venv'
 echo "kernel $(uname -r)"
 
 # The namespace has no name and ends with the program in it.
-unshare -n "$work/bin/python" - <<'PYTHON'
-import subprocess, sys
+now=$(unshare -n "$work/bin/python" - <<'PYTHON'
+import subprocess
 from pyroute2 import MPTCP
 
 for line in ("link add eth0 index 259 type veth peer name eth1", "mptcp endpoint add 10.0.0.3 id 5 subflow dev eth0"):
@@ -34,15 +35,10 @@ for line in ("link add eth0 index 259 type veth peer name eth1", "mptcp endpoint
 with MPTCP() as pm:
     address = pm.endpoint("show")[0].get_attr("MPTCP_PM_ATTR_ADDR")
 
-differs = False
-def see(what, attribute, was):
-    global differs
+for what, attribute in ("id", "MPTCP_PM_ADDR_ATTR_ID"), ("interface", "MPTCP_PM_ADDR_ATTR_IF_IDX"):
     value = address.get_attr(attribute)
-    now = f"{value} ({type(value).__name__})"
-    print(f"{what}: {now}" + ("" if now == was else f"   differs: was {was}"))
-    differs |= now != was
-
-see("id", "MPTCP_PM_ADDR_ATTR_ID", "5 (int)")
-see("interface", "MPTCP_PM_ADDR_ATTR_IF_IDX", "03:01:00:00 (str)")
-sys.exit(differs)
+    print(f"{what}: {value} ({type(value).__name__})")
 PYTHON
+)
+echo "$now"
+diff <(sed -n '/^# Seen/,/^[^#]/s/^#   //p' "$self") <(echo "$now") || { echo 'differs: < was, > is now'; exit 1; }
