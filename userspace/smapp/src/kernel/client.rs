@@ -21,6 +21,9 @@ const EVENTS: mio::Token = mio::Token(0);
 const STOP: mio::Token = mio::Token(1);
 const WAKE: mio::Token = mio::Token(2);
 
+#[cfg(test)]
+mod tests;
+
 /// So many inputs are told at most before signals, questions and the time are looked at:
 /// events that keep coming do not put them off.
 const BATCH: u32 = 64;
@@ -45,8 +48,12 @@ impl Client {
     /// Connects in the current network namespace. Needs CAP_NET_ADMIN in the user
     /// namespace that owns it, for all that follows.
     pub fn connect() -> Result<Self, Error> {
+        Self::over(Box::new(Module::connect()?))
+    }
+
+    fn over(interface: Box<dyn Interface>) -> Result<Self, Error> {
         Ok(Self {
-            interface: Box::new(Module::connect()?),
+            interface,
             route: None,
             poll: Poll::new().map_err(Error::io("poll"))?,
             ready: mio::Events::with_capacity(4),
@@ -142,32 +149,29 @@ impl Kernel for Client {
     }
 
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
-        // What is there is told before the time, up to a batch of it.
-        let mut polled = false;
         loop {
-            if self.told < BATCH {
+            let more = self.readable || !self.pending.is_empty();
+            if more && self.told < BATCH {
                 if let Some(input) = self.pending.pop_front() {
                     self.told += 1;
                     return Ok(input);
                 }
-                if self.readable {
-                    self.readable = self.interface.receive(&mut self.pending)?;
-                    continue;
-                }
+                self.readable = self.interface.receive(&mut self.pending)?;
+                continue;
             }
+            let left = until.map(|until| until.saturating_sub(self.now()));
+            self.poll(if more { Some(Duration::ZERO) } else { left })?;
             if self.stop {
                 return Ok(Input::Stop);
             }
             if std::mem::take(&mut self.wake) {
                 return Ok(Input::Wake);
             }
-            let left = until.map(|until| until.saturating_sub(self.now()));
-            if polled && left == Some(Duration::ZERO) {
+            // What is there by then is told before the time, up to a batch of it.
+            let is_due = until.is_some_and(|until| self.now() >= until);
+            if is_due && (more || !self.readable) {
                 return Ok(Input::Time);
             }
-            let more = self.readable || !self.pending.is_empty();
-            self.poll(if more { Some(Duration::ZERO) } else { left })?;
-            polled = true;
         }
     }
 
