@@ -2,12 +2,16 @@
 //! The policy `backup` (section 4.2 of the paper) as a process beside the connections.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use smapp::{Event, EventKind, SubflowId, Token};
 use smapp_tests::{Connection, Family, Fault, Path, PathManager, Topology};
 
 use super::{LONG, connect, initial, joined_on, policy};
+
+/// A threshold that the RTO of a path without a carrier does not reach.
+const RTO: Duration = Duration::from_secs(5);
 
 /// Write to a path that may be dead: this fits into the socket buffers.
 fn write(connection: &mut Connection) -> Result<()> {
@@ -65,6 +69,24 @@ fn the_backup_is_opened_when_the_rto_exceeds_the_threshold() -> Result<()> {
 
 fn is_join(event: &Event) -> bool {
     event.kind() == EventKind::SubflowEstablished
+}
+
+#[test]
+fn a_path_without_a_carrier_is_left_though_its_rto_stays_below_the_threshold() -> Result<()> {
+    for family in Family::BOTH {
+        let topology = Topology::new()?;
+        let mut client = PathManager::of(&topology.client)?;
+        let _backup = policy(&topology.client, "backup --rto 5s")?;
+        let (mut connection, token) = connect(&topology, family, &mut client)?;
+        connection.transfer(100_000)?;
+        connection.be_patient(LONG)?;
+        topology.router.ip("link set c0 down\n")?;
+        write(&mut connection)?;
+        // The threshold, and a try of at most as long.
+        joined_on(&mut client, token, Path::Second, 2 * RTO)?;
+        is_through(&mut connection)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! root in the guest of `qemu/run`, one after the other, in one boot: on the debug
 //! kernel a boot takes a minute.
 
+mod address_change;
 mod addresses;
 mod attach;
 mod backup;
@@ -30,6 +31,7 @@ mod paths;
 mod refresh;
 mod refusals;
 mod security;
+mod server_gone;
 mod stats;
 mod streaming;
 mod tool;

@@ -106,8 +106,11 @@ fn paragraphs(lines: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use clap::{CommandFactory, Parser};
+    use smapp::rules::Config;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -198,6 +201,75 @@ mod tests {
         for word in WORDS {
             let error = file(&format!(r#"{{"{word}": {{"lunch": 1}}}}"#)).unwrap_err();
             assert!(error.to_string().contains("lunch"), "{error}");
+        }
+    }
+
+    /// What no option takes, unless it is a list of names.
+    const BAD: [&str; 6] = ["0", "-1", "nan", "inf", "1e18", ""];
+
+    /// All options of all policies, each with texts that it does not take.
+    fn refused() -> Vec<(&'static str, OptionInfo, Vec<&'static str>)> {
+        let mut all = Vec::new();
+        for policy in PolicyOptions::table() {
+            for option in policy.options {
+                let bad = match option.value_name {
+                    "NAME,.." => vec![""],
+                    "TIME" => [&BAD[..], &["0s", "-1s", "nans", "infs", "1e18s", "0.1ms"]].concat(),
+                    _ => BAD.to_vec(),
+                };
+                all.push((policy.word, option, bad));
+            }
+        }
+        assert!(all.len() > 30, "{all:?}");
+        all
+    }
+
+    #[test]
+    fn what_an_option_does_not_take_is_refused_on_the_command_line() {
+        for (word, OptionInfo { name, .. }, bad) in refused() {
+            for value in bad {
+                let argument = format!("--{name}={value}");
+                let error = Line::try_parse_from(["run", word, &argument]).unwrap_err();
+                let text = error.to_string();
+                for part in [&format!("--{name}"), &format!("`{value}`"), "expected"] {
+                    assert!(text.contains(part), "{word} {argument}: {part}: {text}");
+                }
+            }
+        }
+    }
+
+    /// As text, and where it can be as a number, with what an error shows of that.
+    fn literals(value: &str) -> Vec<(String, String)> {
+        let mut all = vec![(format!("{value:?}"), value.to_owned())];
+        let number = match value {
+            "nan" => Some("NaN"),
+            "1e18" => Some("1000000000000000000"),
+            "0" | "-1" | "inf" => Some(value),
+            _ => None,
+        };
+        all.extend(number.map(|shown| (value.to_owned(), shown.to_owned())));
+        all
+    }
+
+    #[test]
+    fn what_an_option_does_not_take_is_refused_in_a_file_with_its_place() {
+        for (word, OptionInfo { name, is_list, .. }, bad) in refused() {
+            let literals = bad.into_iter().flat_map(literals);
+            for (literal, shown) in literals.filter(|(l, _)| !is_list || l.starts_with('"')) {
+                let start = format!("policy.{word}.{name} = ");
+                let value = if is_list {
+                    format!("[{literal}]")
+                } else {
+                    literal
+                };
+                let text = format!("[[rule]]\n{start}{value}\n");
+                let error = Config::parse(Path::new("smapp.toml"), &text).unwrap_err();
+                assert_eq!(error.position, Some((2, start.len() + 1)), "{text}{error}");
+                let message = error.to_string();
+                for part in [&format!("{name}: "), &format!("`{shown}`"), "expected"] {
+                    assert!(message.contains(part), "{text}: {part}: {message}");
+                }
+            }
         }
     }
 

@@ -27,6 +27,9 @@ const STOP: mio::Token = mio::Token(1);
 const WAKE: mio::Token = mio::Token(2);
 const ROUTES: mio::Token = mio::Token(3);
 
+#[cfg(test)]
+mod tests;
+
 /// Local addresses are told by this client, whatever the interface: it lists them again when
 /// rtnetlink, or the interface, tells of a change. So nothing escapes it, like a new name of
 /// an interface or the end of the preferred lifetime of an address.
@@ -69,8 +72,12 @@ impl Client {
 
     /// Connects to this interface.
     pub fn connect_to(kind: KernelKind) -> Result<Self, Error> {
+        Self::over(kind.connect()?)
+    }
+
+    fn over(interface: Box<dyn Interface>) -> Result<Self, Error> {
         Ok(Self {
-            interface: kind.connect()?,
+            interface,
             route: None,
             watch: None,
             addresses: Vec::new(),
@@ -225,14 +232,13 @@ impl Kernel for Client {
     }
 
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
-        // Inputs that are there come before a time that has passed, up to a batch of them.
-        let mut polled = false;
         loop {
             if self.told < BATCH {
                 if let Some(input) = self.pending.pop_front() {
                     self.told += 1;
                     return Ok(input);
                 }
+                // If it fails it is tried again when something has come.
                 if self.watch_readable || self.changed {
                     self.look()?;
                     if !self.pending.is_empty() {
@@ -249,19 +255,20 @@ impl Kernel for Client {
                     continue;
                 }
             }
+            let more = self.readable || self.watch_readable || !self.pending.is_empty();
+            let left = until.map(|until| until.saturating_sub(self.now()));
+            self.poll(if more { Some(Duration::ZERO) } else { left })?;
             if self.stop {
                 return Ok(Input::Stop);
             }
             if std::mem::take(&mut self.wake) {
                 return Ok(Input::Wake);
             }
-            let left = until.map(|until| until.saturating_sub(self.now()));
-            if polled && left == Some(Duration::ZERO) {
+            // What is there by then is told before the time, up to a batch of it.
+            let is_due = until.is_some_and(|until| self.now() >= until);
+            if is_due && (more || !(self.readable || self.watch_readable)) {
                 return Ok(Input::Time);
             }
-            let more = self.readable || self.watch_readable || !self.pending.is_empty();
-            self.poll(if more { Some(Duration::ZERO) } else { left })?;
-            polled = true;
         }
     }
 

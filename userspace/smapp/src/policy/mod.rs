@@ -13,12 +13,14 @@ pub mod refresh;
 mod retry;
 pub mod streaming;
 mod unanswered;
+mod values;
 
 use serde::Deserialize;
 
 use crate::engine::Policy;
 
-pub use options::{Count, Fraction, OptionInfo, Time};
+pub use options::OptionInfo;
+pub use values::{Count, Fraction, Time};
 
 /// Defines [`PolicyOptions`]: each policy with its help and the module that it is in.
 macro_rules! policies {

@@ -6,7 +6,7 @@
 //! no other gets the number after it: what was found once stays true.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -55,8 +55,16 @@ impl Cgroups {
     }
 }
 
+/// Looks through the groups below one. Those without others below them, nearly all, are not
+/// read: a group is full of files, and events wait meanwhile.
 fn is_below(directory: &Path, inode: u64) -> bool {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    groups.any(|group| group.ino() == inode || is_below(&group.path(), inode))
+    groups.any(|group| group.ino() == inode || has_groups(&group) && is_below(&group.path(), inode))
+}
+
+/// Whether there may be groups below one: a directory has a link to it from each of those
+/// in it, beside its own two.
+fn has_groups(group: &DirEntry) -> bool {
+    !group.metadata().is_ok_and(|group| group.nlink() == 2)
 }
