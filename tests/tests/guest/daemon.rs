@@ -329,8 +329,8 @@ fn sigterm_ends_the_daemon_and_keeps_the_subflows() -> Result<()> {
     let namespace = topology
         .client
         .enter(|| fs::metadata("/proc/thread-self/ns/net"))?;
-    let desk = FilePath::new("/run/smapp").join(format!("{}.sock", namespace.ino()));
-    ensure!(!desk.exists(), "{} is left", desk.display());
+    let socket = FilePath::new("/run/smapp").join(format!("{}.sock", namespace.ino()));
+    ensure!(!socket.exists(), "{} is left", socket.display());
     Ok(())
 }
 

@@ -187,8 +187,8 @@ impl Notice<'_> {
         }
     }
 
-    /// Calls the callback of a policy.
-    fn call<P: Policy + ?Sized>(&self, policy: &mut P, context: &mut Context<'_>) {
+    /// Calls the callback of a policy, for one that has its own [`Policy::handle`].
+    pub fn call<P: Policy + ?Sized>(&self, policy: &mut P, context: &mut Context<'_>) {
         let event = match *self {
             Self::Attached(token) => return policy.attached(context, token),
             Self::Closed(connection) => return policy.closed(context, connection),

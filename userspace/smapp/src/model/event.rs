@@ -5,70 +5,55 @@ use std::str::FromStr;
 
 use super::{Address, AddressIds, Owner, Subflow, Token};
 
-/// The words for the kinds of events, in the order of [`EventKind::ALL`].
-const WORDS: [&str; EventKind::ALL.len()] = [
-    "created",
-    "estab",
-    "closed",
-    "sub_estab",
-    "sub_closed",
-    "timeout",
-    "sub_priority",
-    "add_addr",
-    "rem_addr",
-    "new_local_addr",
-    "del_local_addr",
-];
+/// Defines the kinds of events, in the order of the protocol's multicast groups, each with
+/// its word on the command line, in JSON and as a multicast group.
+macro_rules! event_kinds {
+    ($($(#[$doc:meta])+ $kind:ident $word:literal,)+) => {
+        /// What an event is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum EventKind {
+            $($(#[$doc])+ $kind,)+
+        }
 
-/// What an event is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[non_exhaustive]
-pub enum EventKind {
-    /// A connection exists, no subflow can be added yet.
-    Created,
-    /// Both hosts have confirmed Multipath TCP (RFC 8684 section 3.1): subflows can be added.
-    Established,
-    /// A connection is over.
-    Closed,
-    /// A subflow has joined its connection (MP_JOIN, RFC 8684 section 3.2).
-    SubflowEstablished,
-    /// A subflow is over, or could not be set up.
-    SubflowClosed,
-    /// The retransmission timer of a subflow has expired.
-    Timeout,
-    /// The peer has changed the priority of a subflow (MP_PRIO, RFC 8684 section 3.3.8).
-    SubflowPriority,
-    /// The peer has announced an address (ADD_ADDR, RFC 8684 section 3.4.1).
-    AddressAnnounced,
-    /// The peer has withdrawn addresses (REMOVE_ADDR, RFC 8684 section 3.4.2).
-    AddressesWithdrawn,
-    /// This host can use an address from now on.
-    NewLocalAddress,
-    /// This host can no longer use an address.
-    DelLocalAddress,
+        impl EventKind {
+            /// Every kind, in the order of the protocol's multicast groups.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$kind),+];
+
+            /// The word for it on the command line, in JSON and as a multicast group.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $word,)+
+                }
+            }
+        }
+    };
 }
 
-impl EventKind {
-    /// Every kind, in the order of the protocol's multicast groups.
-    pub const ALL: [Self; 11] = [
-        Self::Created,
-        Self::Established,
-        Self::Closed,
-        Self::SubflowEstablished,
-        Self::SubflowClosed,
-        Self::Timeout,
-        Self::SubflowPriority,
-        Self::AddressAnnounced,
-        Self::AddressesWithdrawn,
-        Self::NewLocalAddress,
-        Self::DelLocalAddress,
-    ];
-
-    /// The word for it on the command line, in JSON and as a multicast group.
-    pub const fn word(self) -> &'static str {
-        WORDS[self as usize]
-    }
+event_kinds! {
+    /// A connection exists, no subflow can be added yet.
+    Created "created",
+    /// Both hosts have confirmed Multipath TCP (RFC 8684 section 3.1): subflows can be added.
+    Established "estab",
+    /// A connection is over.
+    Closed "closed",
+    /// A subflow has joined its connection (MP_JOIN, RFC 8684 section 3.2).
+    SubflowEstablished "sub_estab",
+    /// A subflow is over, or could not be set up.
+    SubflowClosed "sub_closed",
+    /// The retransmission timer of a subflow has expired.
+    Timeout "timeout",
+    /// The peer has changed the priority of a subflow (MP_PRIO, RFC 8684 section 3.3.8).
+    SubflowPriority "sub_priority",
+    /// The peer has announced an address (ADD_ADDR, RFC 8684 section 3.4.1).
+    AddressAnnounced "add_addr",
+    /// The peer has withdrawn addresses (REMOVE_ADDR, RFC 8684 section 3.4.2).
+    AddressesWithdrawn "rem_addr",
+    /// This host can use an address from now on.
+    NewLocalAddress "new_local_addr",
+    /// This host can no longer use an address.
+    DelLocalAddress "del_local_addr",
 }
 
 impl FromStr for EventKind {
@@ -76,7 +61,8 @@ impl FromStr for EventKind {
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         let found = Self::ALL.into_iter().find(|kind| kind.word() == word);
-        found.ok_or_else(|| format!("no such event, choose from {}", WORDS.join(", ")))
+        let words = || Self::ALL.map(Self::word).join(", ");
+        found.ok_or_else(|| format!("no such event, choose from {}", words()))
     }
 }
 

@@ -10,7 +10,7 @@ use std::fs;
 pub enum Missing {
     /// The kernel has no Multipath TCP.
     Mptcp,
-    /// The kernel has no selectable path managers: older than 6.16.
+    /// The kernel has no selectable path managers: older than 6.15.
     PathManagers,
     /// The kernel lacks the patch series.
     Series,
