@@ -42,17 +42,16 @@ impl<C: Command> Command for Counted<C> {
     }
 }
 
+const NO_SUCH: &CStr =
+    c"token: no such connection in this network namespace, or not managed by smapp";
+
 /// The connection that a request names.
 fn find<'a>(request: &Request<'a>, attributes: &Attributes<'a>) -> Result<(u32, Held)> {
     let attribute = request.require(attributes, uapi::connection::TOKEN, c"token is missing")?;
     let token = attribute.u32().unwrap_or(0);
     match Held::lookup(request.net(), token, &PATH_MANAGER) {
         Some(connection) => Ok((token, connection)),
-        None => Err(request.refuse(
-            code::ESRCH,
-            Some(attribute),
-            c"token: no such connection in this network namespace, or not managed by smapp",
-        )),
+        None => Err(request.refuse(code::ESRCH, Some(attribute), NO_SUCH)),
     }
 }
 

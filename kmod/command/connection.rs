@@ -2,7 +2,7 @@
 
 //! Showing connections.
 
-use super::find;
+use super::{find, NO_SUCH};
 use crate::{
     path_manager::PATH_MANAGER,
     policy, size,
@@ -72,8 +72,11 @@ impl Command for ConnGet {
                 put_head(body, &held)?;
                 held.for_each_subflow(|info, tcp| put_details(body, info, tcp))
             });
-            if replied != Err(code::EMSGSIZE) || spare > usize::from(u8::MAX) {
-                return replied;
+            match replied {
+                Err(code::EMSGSIZE) if spare <= usize::from(u8::MAX) => {}
+                // Closed since it was found.
+                Err(code::ESRCH) => return Err(request.refuse(code::ESRCH, None, NO_SUCH)),
+                replied => return replied,
             }
             // More have joined meanwhile: again, with more room.
             spare = spare.saturating_mul(4);

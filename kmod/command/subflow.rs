@@ -149,7 +149,9 @@ fn why_not_created(error: Error) -> &'static CStr {
         code::EOPNOTSUPP => c"the connection fell back to TCP",
         code::ENOTCONN => c"the connection is not established yet",
         code::EACCES => c"the peer refuses joins to the address of its initial subflow",
-        code::ENOSPC => c"the connection has as many subflows as it can have",
+        code::ENOSPC => {
+            c"the connection has as many subflows as it can have, or local addresses in use"
+        }
         code::EADDRNOTAVAIL => c"local-address: is not an address of this host",
         code::EADDRINUSE => c"local-port: in use",
         code::ENETUNREACH | code::EHOSTUNREACH => c"remote-address: no route",

@@ -408,13 +408,21 @@ fn timeout_tells_the_doubled_rto() -> Result<()> {
 fn timeout_tells_that_this_host_cannot_send() -> Result<()> {
     type Refuse = fn(&Topology, Family) -> Result<()>;
     let no_route: Refuse = |topology, family| {
-        let route = "route replace unreachable default table 1\n";
-        topology.client.ip_of(family, route)
+        // By the main table the connection was made, by the other one it would go on.
+        topology.client.ip_of(
+            family,
+            "route delete default dev eth0\nroute flush table 1\n\
+             route add unreachable default table 1\n",
+        )
     };
     let firewall: Refuse = |topology, _| {
         topology.client.nft(
-            "table inet shut { chain out { type filter hook output priority 0;
-            meta l4proto tcp drop; } }\n",
+            "table inet shut {
+                chain out {
+                    type filter hook output priority 0
+                    meta l4proto tcp drop
+                }
+            }\n",
         )
     };
     for family in Family::BOTH {

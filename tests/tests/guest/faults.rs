@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use rustix::system::finit_module;
 use smapp::wire::operation_word;
 use smapp::wire::uapi::cmd;
-use smapp::{Client, Error, Kernel, Subflow, SubflowCreate, SubflowDestroy, Token};
+use smapp::{Client, Error, Kernel, KernelKind, Subflow, SubflowCreate, SubflowDestroy, Token};
 use smapp_tests::module::{self, LoadAgain};
 use smapp_tests::traffic::{listen, socket};
 use smapp_tests::{
@@ -294,7 +294,9 @@ fn the_module_loads_or_leaves_nothing() -> Result<()> {
                     !module::is_loaded() && !known,
                     "not loaded, but: {available}"
                 );
-                let client = topology.client.enter(Client::connect);
+                let client = topology
+                    .client
+                    .enter(|| Client::connect_to(KernelKind::Module));
                 ensure!(client.is_err(), "the family is still there");
             }
         }

@@ -164,6 +164,7 @@ pub fn event(time: Duration, event: &Event) -> String {
             notes.extend(subflow.rto.map(|rto| format!("rto {}", ms(rto))));
             notes.extend(subflow.backoff.map(|n| format!("backoff {n}")));
             notes.extend(subflow.retransmits.map(|n| format!("retransmits {n}")));
+            notes.extend(subflow.probes.map(|n| format!("probes {n}")));
             notes.extend(subflow.unacked.map(|n| format!("unacknowledged {n} B")));
             notes.extend(subflow.errno_soft.filter(|e| e.0 != 0).map(last_error));
         }
@@ -190,7 +191,8 @@ pub fn event(time: Duration, event: &Event) -> String {
 
 /// A connection as one line.
 pub fn connection(c: &Connection) -> String {
-    let path = c.leading_subflow().map_or("no subflow".to_owned(), |s| {
+    let subflow = c.leading_subflow().or(c.subflows.first());
+    let path = subflow.map_or("no subflow".to_owned(), |s| {
         format!("{} -> {}", s.local(), s.remote())
     });
     let mut line = format!(

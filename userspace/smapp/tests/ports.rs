@@ -6,10 +6,10 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use smapp::policy::Count;
 use smapp::policy::limit::{self, Limit};
 use smapp::policy::ndiffports::{self, Ndiffports};
 use smapp::policy::refresh::{self, Refresh};
+use smapp::policy::{Count, PolicyOptions};
 use smapp::sim::{Outcome, Sim};
 use smapp::{Engine, Errno, SubflowId, Token};
 use world::*;
@@ -236,4 +236,88 @@ fn limit_leaves_clients_alone() {
     }
     let engine = run(sim, Limit::new(limit::Options::default(), 1));
     assert!(engine.kernel().commands().is_empty());
+}
+
+/// A connection over WIFI whose bundle is to move, with another address of the same family.
+fn moving(end: f64) -> Sim {
+    let mut sim = world(end);
+    write_every_second(&mut sim, 1000, end as u32 - 2);
+    sim
+}
+
+/// `refresh` and `ndiffports` with two subflows.
+fn bundles() -> [PolicyOptions; 2] {
+    ["refresh", "ndiffports"].map(|word| {
+        let mut options = PolicyOptions::by_word(word).unwrap();
+        options.set("subflows", &["2"]).unwrap();
+        options
+    })
+}
+
+#[test]
+fn a_bundle_follows_when_its_address_goes() {
+    for options in bundles() {
+        let mut sim = moving(200.0);
+        sim.at(seconds(10.0), |sim| {
+            sim.carrier(ip(WIFI), false);
+            sim.address_down(local(WIFI));
+        });
+        let engine = run(sim, options.policy(1));
+        assert_eq!(joined(&engine), [ip(LTE); 2], "{}", options.word());
+        assert!(engine.kernel().waiting(TOKEN) == 0);
+        assert_decision(&engine, "10.0.1.1 is gone: going to 10.0.2.1 wwan0");
+    }
+}
+
+#[test]
+fn a_bundle_prefers_another_address_of_its_interface() {
+    for options in bundles() {
+        let mut sim = moving(200.0);
+        let renewed = smapp::LocalAddress {
+            address: ip("10.0.1.99"),
+            ..local(WIFI)
+        };
+        sim.at(seconds(10.0), move |sim| {
+            sim.address_up(renewed);
+            sim.address_down(local(WIFI));
+        });
+        let engine = run(sim, options.policy(1));
+        let word = options.word();
+        assert_eq!(joined(&engine), [ip("10.0.1.99"); 2], "{word}");
+    }
+}
+
+#[test]
+fn a_bundle_waits_for_an_address_if_there_is_none() {
+    for options in bundles() {
+        let mut sim = moving(200.0);
+        let renewed = smapp::LocalAddress {
+            address: ip("10.0.1.99"),
+            ..local(WIFI)
+        };
+        sim.at(seconds(9.0), |sim| sim.address_down(local(LTE)));
+        sim.at(seconds(10.0), |sim| {
+            sim.carrier(ip(WIFI), false);
+            sim.address_down(local(WIFI));
+        });
+        sim.at(seconds(60.0), move |sim| sim.address_up(renewed));
+        let engine = run(sim, options.policy(1));
+        let word = options.word();
+        assert_eq!(joined(&engine), [ip("10.0.1.99"); 2], "{word}");
+    }
+}
+
+#[test]
+fn a_bundle_goes_where_something_works_if_nothing_is_left() {
+    for options in bundles() {
+        let mut sim = moving(200.0);
+        sim.at(seconds(10.0), |sim| {
+            let fails = Outcome::Fails(Errno::EHOSTUNREACH, seconds(0.1));
+            sim.path(ip(WIFI), fails);
+            (0..2).for_each(|_| sim.subflow_closed(TOKEN, ip(WIFI), Errno::EHOSTUNREACH));
+        });
+        let engine = run(sim, options.policy(1));
+        assert_eq!(joined(&engine), [ip(LTE); 2], "{}", options.word());
+        assert_decision(&engine, "10.0.1.1 does not work: going to 10.0.2.1 wwan0");
+    }
 }

@@ -71,7 +71,7 @@ const EVENTS: [(&str, &str); 9] = [
     ("sub_estab", "mptcp_pm_subflow_joined"),
     ("sub_closed", "mptcp_pm_subflow_closed"),
     ("sub_priority", "mptcp_pm_mp_prio_received"),
-    ("timeout", "mptcp_pm_subflow_rto"),
+    ("timeout", "mptcp_pm_subflow_timeout"),
 ];
 /// Where events about local addresses come from. Others are notified before: not counted.
 const NOTIFIERS: [&str; 2] = ["blocking_notifier_call_chain", "raw_notifier_call_chain"];

@@ -67,7 +67,7 @@ impl Experiment for Backup {
     fn runs(&self, scale: Scale) -> Vec<Run> {
         let run = |variant: &str, loss: u32| Run::new(variant).with("loss", loss);
         match scale {
-            // With some luck the backup flag is as good in one run, not in three.
+            // The backup flag may be lucky in one run: three show who wins.
             Scale::Quick => {
                 let seeded = |seed| ["smapp", "kernel"].map(|v| run(v, 30).seed(seed));
                 (1..=3).flat_map(seeded).collect()

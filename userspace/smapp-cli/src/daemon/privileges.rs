@@ -25,7 +25,8 @@ pub fn keep(capabilities: &[Capability]) -> Result<()> {
 fn give_up_all_but(capabilities: &[Capability]) -> Result<()> {
     let keep: CapsHashSet = capabilities.iter().copied().collect();
     // The bounding set is what a program that this one starts could get; it starts none. To
-    // shrink it takes CAP_SETPCAP, which goes the first time.
+    // shrink it takes CAP_SETPCAP, which is given up the first time: so it shrinks to what
+    // is kept in the end.
     if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for other in
             caps::read(None, CapSet::Bounding)?.difference(&TO_GO_ON.iter().copied().collect())

@@ -12,7 +12,7 @@ use super::table::Table;
 use super::timers::Timers;
 use crate::kernel::{Error, Kernel};
 use crate::model::{
-    Address, Answer, Command, Connection, EventSet, LocalAddress, Subflow, SubflowCreate,
+    Address, Answer, Command, Connection, Errno, EventSet, LocalAddress, Subflow, SubflowCreate,
     SubflowDestroy, SubflowId, Token,
 };
 
@@ -128,10 +128,10 @@ impl<'a> Context<'a> {
     /// less: TCP takes a doubling of it back when it was this host that could not send
     /// (RFC 6069).
     pub fn stalled(&self, token: Token, subflow: &Subflow) -> Duration {
-        let since = match subflow.retransmits {
-            None | Some(0) => None,
-            Some(_) if !self.is_ours(token) => None,
-            Some(_) => self.table.stalled_since(token, subflow.id),
+        let since = match subflow.unanswered() {
+            0 => None,
+            _ if !self.is_ours(token) => None,
+            _ => self.table.stalled_since(token, subflow.id),
         };
         since.map_or(Duration::ZERO, |since| self.now().saturating_sub(since))
     }
@@ -145,18 +145,32 @@ impl<'a> Context<'a> {
     /// Opens a subflow; it is in the table when this returns. A connection may open 256
     /// at once and one more each second; all of them together 1024 at once and 100 more
     /// each second to addresses that peers announced and no subflow has reached. Beyond
-    /// that it is [`Error::Throttled`].
+    /// that it is [`Error::Throttled`]. Where the peer refuses the joins of a connection
+    /// that has no subflow left, it is [`Error::Disowned`] after a while.
     pub fn subflow_create(
         &mut self,
         token: Token,
         subflow: &SubflowCreate,
     ) -> Result<Subflow, Error> {
-        self.check(token)?;
-        self.table.allow(token, subflow, self.kernel.now())?;
+        self.allow(token, subflow)?;
         let subflow = self.table.confine(token, subflow);
         let created = self.kernel.subflow_create(token, &subflow)?;
         self.table.add(token, created);
         Ok(created)
+    }
+
+    /// Whether a subflow may be opened now, which is counted.
+    fn allow(&mut self, token: Token, subflow: &SubflowCreate) -> Result<(), Error> {
+        self.check(token)?;
+        let now = self.kernel.now();
+        if let Some(since) = self.table.disowned_since(token) {
+            // Each join has the kernel start its own patience anew: half of that and it,
+            // and the application knows before twice the time that it takes by itself.
+            if now.saturating_sub(since) >= self.kernel.close_timeout() / 2 {
+                return Err(Error::Disowned);
+            }
+        }
+        self.table.allow(token, subflow, now)
     }
 
     /// Opens several subflows at once; those that were not refused are in the table
@@ -166,14 +180,9 @@ impl<'a> Context<'a> {
         token: Token,
         subflows: &[SubflowCreate],
     ) -> Vec<Result<Subflow, Error>> {
-        let now = self.kernel.now();
         // If one of them is throttled the others may still be opened.
-        let allow = |subflow: &SubflowCreate| {
-            self.check(token)?;
-            self.table.allow(token, subflow, now)
-        };
         let mut answers: Vec<Result<(), Error>> = Vec::with_capacity(subflows.len());
-        answers.extend(subflows.iter().map(allow));
+        answers.extend(subflows.iter().map(|subflow| self.allow(token, subflow)));
         let allowed = subflows.iter().zip(&answers).filter(|(_, may)| may.is_ok());
         let commands = allowed.map(|(subflow, _)| self.table.confine(token, subflow));
         let commands = commands.map(|subflow| Command::SubflowCreate(token, subflow));
@@ -193,14 +202,18 @@ impl<'a> Context<'a> {
         answers.into_iter().map(answer).collect()
     }
 
-    /// Closes a subflow; it leaves the table with its event.
+    /// Closes a subflow; it leaves the table with its event. One that is over already is no
+    /// error: its event is on its way.
     pub fn subflow_destroy(
         &mut self,
         token: Token,
         subflow: impl Into<SubflowDestroy>,
     ) -> Result<(), Error> {
         self.check(token)?;
-        self.kernel.subflow_destroy(token, &subflow.into())
+        match self.kernel.subflow_destroy(token, &subflow.into()) {
+            Err(error) if error.errno() == Some(Errno::ESRCH) => Ok(()),
+            result => result,
+        }
     }
 
     /// Asks the peer to use a subflow as backup only, or no longer so.

@@ -43,17 +43,8 @@ const RECOVERY: Duration = Duration::from_secs(1);
 /// A policy with the kernel that it acts on.
 ///
 /// Single-threaded: [`run`](Self::run) waits, brings the table up to date,
-/// tells the policy, and waits again. On the running kernel:
-///
-/// ```no_run
-/// use smapp::policy::fullmesh::{Fullmesh, Options};
-/// use smapp::{Client, Engine};
-///
-/// Engine::new(Client::connect()?, Fullmesh::new(Options::default(), 1)).run()?;
-/// # Ok::<(), smapp::Error>(())
-/// ```
-///
-/// And on a simulated one, whose end comes after a minute of its own time:
+/// tells the policy, and waits again. Here on a simulated kernel, whose end comes after a
+/// minute of its own time; on the running one it is a [`Client`](crate::Client):
 ///
 /// ```
 /// use std::time::Duration;

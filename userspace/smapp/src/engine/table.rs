@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::rate_limit::{CONNECTION, RateLimit, UNREACHED};
 use crate::kernel::Error;
 use crate::model::{
-    Address, AddressId, Connection, Event, Owner, Start, Subflow, SubflowCreate, SubflowId,
+    Address, AddressId, Connection, Errno, Event, Owner, Start, Subflow, SubflowCreate, SubflowId,
     TcpState, Token, What,
 };
 
@@ -31,6 +31,8 @@ struct Entry {
     unbound: bool,
     /// Subflows whose timer has expired since they made progress last.
     stalls: BTreeMap<SubflowId, Stall>,
+    /// When the peer refused a join first, with a RST, while no subflow was left.
+    disowned: Option<Duration>,
 }
 
 /// Timeouts of a subflow in a row.
@@ -106,6 +108,11 @@ impl Table {
     pub fn stalled_since(&self, token: Token, id: SubflowId) -> Option<Duration> {
         let stall = self.entries.get(&token)?.stalls.get(&id)?;
         Some(stall.since)
+    }
+
+    /// When the peer refused a join first since the connection has been without a subflow.
+    pub fn disowned_since(&self, token: Token) -> Option<Duration> {
+        self.entries.get(&token)?.disowned
     }
 
     /// Takes in an event other than closed; false if it is no news. Only the beginning
@@ -269,11 +276,13 @@ impl Entry {
     fn apply(&mut self, what: &What, now: Duration) -> bool {
         match *what {
             What::SubflowEstablished(subflow) => {
+                self.disowned = None;
                 // A subflow can join only after both hosts have confirmed.
                 self.established = true;
                 self.put(subflow, TcpState::ESTABLISHED) != Some(TcpState::ESTABLISHED)
             }
             What::SubflowClosed(subflow) => {
+                self.note_refusal(&subflow, now);
                 let subflows = &mut self.connection.subflows;
                 let before = subflows.len();
                 subflows.retain(|known| known.id != subflow.id);
@@ -287,6 +296,7 @@ impl Entry {
                 known.rto = subflow.rto;
                 known.backoff = subflow.backoff;
                 known.retransmits = subflow.retransmits;
+                known.probes = subflow.probes;
                 known.errno_soft = subflow.errno_soft;
                 known.unacked = subflow.unacked;
                 self.note_stall(&subflow, now);
@@ -308,9 +318,18 @@ impl Entry {
         }
     }
 
+    /// Notes that the peer refused a join. It may do so for its own reasons, but if none
+    /// works it has lost the connection.
+    fn note_refusal(&mut self, subflow: &Subflow, now: Duration) {
+        let mut subflows = self.connection.subflows.iter();
+        if subflow.errno == Some(Errno::ECONNREFUSED) && !subflows.any(Subflow::has_joined) {
+            self.disowned.get_or_insert(now);
+        }
+    }
+
     /// Notes a timeout; the row of it is a new one unless its count goes on.
     fn note_stall(&mut self, subflow: &Subflow, now: Duration) {
-        let timeouts = subflow.retransmits.unwrap_or(0);
+        let timeouts = subflow.unanswered();
         let stall = self.stalls.entry(subflow.id);
         let stall = stall.or_insert(Stall {
             since: now,

@@ -7,7 +7,7 @@ use crate::model::EventSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// The kernel interface: `smapp_pm`, or `simulated`.
+    /// The kernel interface: `smapp_pm`, `mptcp_pm` (an unmodified kernel), or `simulated`.
     pub interface: &'static str,
     /// Version of the protocol that the interface speaks, if it has versions.
     pub version: Option<u32>,
@@ -25,13 +25,13 @@ pub struct Capabilities {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lack {
-    /// What.
+    /// What it lacks: `timeouts (BPF)`.
     pub what: &'static str,
     /// Why, as far as the kernel says.
     pub why: String,
-    /// What it costs.
+    /// What that means for policies.
     pub cost: &'static str,
-    /// What to type.
+    /// What to type to change it.
     pub remedy: &'static str,
 }
 

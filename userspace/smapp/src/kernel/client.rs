@@ -16,7 +16,7 @@ use mio::{Interest, Poll};
 use super::interface::Interface;
 use super::route::Route;
 use super::route_watch::RouteWatch;
-use super::{Capabilities, Error, Input, Kernel, KernelKind};
+use super::{CLOSE_TIMEOUT, Capabilities, Error, Input, Kernel, KernelKind};
 use crate::model::{
     Answer, Command, Connection, EventKind, EventSet, IfIndex, LocalAddress, RouteQuery,
     Statistics, Token, changes,
@@ -200,6 +200,12 @@ impl Kernel for Client {
 
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn close_timeout(&self) -> Duration {
+        let text = std::fs::read_to_string("/proc/sys/net/mptcp/close_timeout");
+        let seconds = text.ok().and_then(|text| text.trim().parse().ok());
+        seconds.map_or(CLOSE_TIMEOUT, Duration::from_secs)
     }
 
     fn listen(&mut self, events: EventSet) -> Result<(), Error> {

@@ -42,6 +42,14 @@ pub enum Error {
     /// to what peers announce; the kernel was not asked.
     #[error("subflow-create: {0}")]
     Throttled(&'static str),
+    /// The connection has no subflow left, and the peer has refused its joins for half of
+    /// the kernel's `close_timeout`: it does not know the connection any more. The kernel was
+    /// not asked: it ends the connection that long after the last try.
+    #[error(
+        "subflow-create: no subflow is left and the peer refuses joins, it has lost the \
+         connection: the kernel ends it after net.mptcp.close_timeout"
+    )]
+    Disowned,
     /// The policy was not given this connection; the kernel was not asked.
     #[error("connection {0} is not one of this policy's")]
     NotOurs(Token),

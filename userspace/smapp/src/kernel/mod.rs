@@ -32,6 +32,9 @@ pub use client::Client;
 pub use error::Error;
 pub use kind::KernelKind;
 
+/// The default of `net.mptcp.close_timeout`.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// What the engine waits for.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -43,8 +46,8 @@ pub enum Input {
     Address(AddressChange),
     /// Routes, or the rules that choose among routing tables, have changed.
     Routes,
-    /// Events were lost. All events that came before the loss have been
-    /// delivered, those to come follow it.
+    /// Events were lost, of connections or of addresses. It is told when nothing is left of
+    /// what was queued: some of that came after the loss.
     Lost,
     /// The time that was waited for has come.
     Time,
@@ -66,6 +69,11 @@ pub trait Kernel {
 
     /// Time since some fixed moment; it never goes back.
     fn now(&self) -> Duration;
+
+    /// How long it keeps a connection without subflows (`net.mptcp.close_timeout`).
+    fn close_timeout(&self) -> Duration {
+        CLOSE_TIMEOUT
+    }
 
     /// Registers for these events in addition to those registered for already.
     fn listen(&mut self, events: EventSet) -> Result<(), Error>;

@@ -112,6 +112,10 @@ pub struct Subflow {
     /// Timeouts in a row without an acknowledgement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retransmits: Option<u8>,
+    /// Probes in a row without an answer, while nothing is in flight: the persist timer.
+    /// 1 and never more where the peer answers, but with a closed window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<u8>,
     /// Bytes in flight: sent and not acknowledged, SYN and FIN included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unacked: Option<u32>,
@@ -150,6 +154,7 @@ impl Default for Subflow {
             rto: None,
             backoff: None,
             retransmits: None,
+            probes: None,
             unacked: None,
             snd_una: None,
             tcp_info: None,
@@ -166,6 +171,13 @@ impl Subflow {
     /// Whether this host opened it, or it is the initial one.
     pub fn is_own(&self) -> bool {
         self.active || self.initial
+    }
+
+    /// How many timeouts in a row nobody has answered, whichever timer it was: 0 for a
+    /// closed window whose probes are answered.
+    pub fn unanswered(&self) -> u8 {
+        let probes = self.probes.filter(|&probes| probes > 1);
+        self.retransmits.max(probes).unwrap_or(0)
     }
 
     /// Its retransmission timeout, as far as is known: what TCP_INFO says, else what the

@@ -419,7 +419,12 @@ impl Policy for Backup {
             guard.moving = None;
             self.blame(context, token, subflow.local_address);
             match self.works(context, token) {
-                true => self.go_back(context, token, Some(subflow.local_address), &event),
+                true => {
+                    self.go_back(context, token, Some(subflow.local_address), &event);
+                    if self.guards.get(&token).is_some_and(|g| g.moving.is_none()) {
+                        context.explain(token, format_args!("{event}: staying for a while"));
+                    }
+                }
                 false => self.leave(context, token, &event),
             }
         } else if subflow.local_address == guard.active && !self.works(context, token) {

@@ -3,7 +3,7 @@
 //! address of the server (section 4.1 of the paper).
 //!
 //! It serves the connections that this host opened. Whatever happens, the
-//! answer is the same: [`Fullmesh::mesh`] looks at each pair of a usable local
+//! answer is the same: `Fullmesh::mesh` looks at each pair of a usable local
 //! address and an address of the server, and opens the subflow that is missing,
 //! unless the pair has failed and its time has not come. The initial subflow
 //! holds its pair like any other, and once it is gone a join takes its place.

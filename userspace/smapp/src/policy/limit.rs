@@ -112,9 +112,17 @@ impl Policy for Limit {
     }
 
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, subflow: &Subflow) {
-        if context.connection(token).is_some_and(|c| c.server_side) {
-            self.add(token, subflow);
-            self.check(context, token, subflow.id);
+        let Some(connection) = context.connection(token).filter(|c| c.server_side) else {
+            return;
+        };
+        // Those after it count it now: of this one it may have been told late.
+        let joined = connection.subflows.iter().filter(|s| s.has_joined());
+        let after = joined.map(|s| s.id).filter(|&id| id > subflow.id);
+        let mut counted: Vec<_> = after.chain([subflow.id]).collect();
+        counted.sort();
+        self.add(token, subflow);
+        for id in counted {
+            self.check(context, token, id);
         }
     }
 

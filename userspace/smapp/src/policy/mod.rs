@@ -3,6 +3,7 @@
 //! for configuration files and command lines.
 
 pub mod backup;
+mod bundle;
 pub mod fullmesh;
 mod gone;
 pub mod limit;

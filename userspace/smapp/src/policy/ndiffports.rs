@@ -6,13 +6,13 @@
 //! more than one of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 
+use super::bundle::Bundle;
 use super::gone::withdraw_if_gone;
 use super::options::{Count, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
-use crate::model::{Connection, Subflow, SubflowCreate, Token};
+use crate::model::{Connection, LocalAddress, Subflow, SubflowCreate, Token};
 use crate::random::Random;
 
 options! {
@@ -32,20 +32,6 @@ pub struct Ndiffports {
     random: Random,
 }
 
-/// The subflows of a connection, on one pair of addresses.
-#[derive(Debug)]
-struct Bundle {
-    local: IpAddr,
-    server: SocketAddr,
-    retry: Retry,
-}
-
-impl Bundle {
-    fn has(&self, subflow: &Subflow) -> bool {
-        subflow.local_address == self.local && subflow.remote() == self.server
-    }
-}
-
 impl Ndiffports {
     /// The policy; `seed` determines the random part of its delays.
     pub fn new(options: Options, seed: u64) -> Self {
@@ -58,14 +44,17 @@ impl Ndiffports {
 
     /// Opens the subflows that are missing.
     fn fill(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
-        while let (Some(bundle), Some(connection)) =
-            (self.bundles.get_mut(&token), context.connection(token))
-        {
+        while let Some(bundle) = self.bundles.get_mut(&token) {
+            bundle.leave_dead(context, token);
+            let Some(connection) = context.connection(token) else {
+                return;
+            };
             let held = connection.subflows.iter().filter(|s| bundle.has(s)).count();
             if held >= self.options.subflows.into() || bundle.retry.waits(context.now()) {
                 return;
             }
-            let create = SubflowCreate::to(bundle.server).local_address(bundle.local);
+            let (local, server) = bundle.pair;
+            let create = SubflowCreate::to(server).local_address(local);
             match context.subflow_create(token, &create) {
                 Ok(subflow) => {
                     let (id, port) = (subflow.id, subflow.local_port);
@@ -80,6 +69,19 @@ impl Ndiffports {
                     self.bundles.remove(&token);
                 }
                 Err(error) => self.later(context, token, format_args!("{event}: {error}")),
+            }
+        }
+    }
+
+    /// Follows a local address that came or went.
+    fn follow(&mut self, context: &mut Context<'_>, changed: LocalAddress, event: &str) {
+        for token in self.bundles.keys().copied().collect::<Vec<_>>() {
+            let Some(bundle) = self.bundles.get_mut(&token) else {
+                continue;
+            };
+            if bundle.follow(context, token, changed) {
+                bundle.retry = Retry::default();
+                self.fill(context, token, event);
             }
         }
     }
@@ -110,12 +112,8 @@ impl Policy for Ndiffports {
             .client_connection(token)
             .and_then(Connection::leading_subflow);
         if let Some(first) = first {
-            let bundle = Bundle {
-                local: first.local_address,
-                server: first.remote(),
-                retry: Retry::default(),
-            };
-            self.bundles.insert(token, bundle);
+            let bundle = Bundle::of(first);
+            self.bundles.entry(token).or_insert(bundle);
             self.fill(context, token, context.event());
         }
     }
@@ -124,9 +122,10 @@ impl Policy for Ndiffports {
         self.bundles.remove(&connection.token);
     }
 
-    fn subflow_established(&mut self, _: &mut Context<'_>, token: Token, _: &Subflow) {
+    fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, _: &Subflow) {
         if let Some(bundle) = self.bundles.get_mut(&token) {
             bundle.retry = Retry::default();
+            bundle.close_others(context, token);
         }
     }
 
@@ -138,6 +137,14 @@ impl Policy for Ndiffports {
             let (id, errno) = (subflow.id, subflow.errno.unwrap_or_default());
             self.later(context, token, format_args!("sub_closed id {id} {errno}"));
         }
+    }
+
+    fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
+        self.follow(context, address, "new_local_addr");
+    }
+
+    fn address_down(&mut self, context: &mut Context<'_>, gone: LocalAddress) {
+        self.follow(context, gone, "del_local_addr");
     }
 
     fn timer(&mut self, context: &mut Context<'_>, token: Token, _: u32) {

@@ -9,14 +9,14 @@
 //! seldom. What it learns about ports serves the next connections to the same server.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
 
+use super::bundle::{Bundle, Pair};
 use super::gone::withdraw_if_gone;
 use super::options::{Count, Fraction, Time, options};
 use super::retry::Retry;
 use crate::engine::{Context, Policy};
 use crate::kernel::Error;
-use crate::model::{Connection, Errno, Subflow, SubflowCreate, SubflowId, Token};
+use crate::model::{Connection, Errno, LocalAddress, Subflow, SubflowCreate, SubflowId, Token};
 use crate::random::Random;
 
 /// Keys of the timers.
@@ -48,23 +48,19 @@ options! {
     longest_delay: Time = Time::ms(60_000), "TIME";
 }
 
-/// A local address and the address of a server.
-type Pair = (IpAddr, SocketAddr);
-
 /// The policy and what it knows of connections and ports.
 #[derive(Debug)]
 pub struct Refresh {
     options: Options,
-    bundles: BTreeMap<Token, Bundle>,
+    bundles: BTreeMap<Token, Compared>,
     ports: BTreeMap<Pair, Ports>,
     random: Random,
 }
 
-/// The subflows of a connection.
+/// The subflows of a connection, and how they compare.
 #[derive(Debug)]
-struct Bundle {
-    pair: Pair,
-    retry: Retry,
+struct Compared {
+    bundle: Bundle,
     /// The subflow that was slowest, while it closes.
     dropped: Option<SubflowId>,
     /// Bytes acknowledged when the subflows were compared last.
@@ -78,12 +74,6 @@ struct Bundle {
 struct Ports {
     slow: VecDeque<u16>,
     fast: VecDeque<u16>,
-}
-
-impl Bundle {
-    fn has(&self, subflow: &Subflow) -> bool {
-        (subflow.local_address, subflow.remote()) == self.pair
-    }
 }
 
 fn learn(known: &mut VecDeque<u16>, port: u16) {
@@ -107,9 +97,11 @@ impl Refresh {
 
     /// Opens the subflows that are missing.
     fn fill(&mut self, context: &mut Context<'_>, token: Token, event: &str) {
-        while let (Some(bundle), Some(connection)) =
-            (self.bundles.get(&token), context.connection(token))
-        {
+        while let Some(Compared { bundle, .. }) = self.bundles.get_mut(&token) {
+            bundle.leave_dead(context, token);
+            let Some(connection) = context.connection(token) else {
+                return;
+            };
             let held = connection.subflows.iter().filter(|s| bundle.has(s)).count();
             if held >= self.options.subflows.into() || bundle.retry.waits(context.now()) {
                 return;
@@ -135,16 +127,19 @@ impl Refresh {
     /// Opens one subflow from a port that is free.
     fn open(&mut self, context: &mut Context<'_>, token: Token) -> Result<Subflow, Error> {
         let mut last = Err(Error::NoAnswer("subflow-create"));
-        let failed = self.bundles.get(&token).map_or(0, |b| b.retry.times());
+        let failed = self
+            .bundles
+            .get(&token)
+            .map_or(0, |c| c.bundle.retry.times());
         let tries = if failed == 0 { TRIES } else { 1 };
         for n in 0..tries {
-            let (Some(bundle), Some(connection)) =
+            let (Some(compared), Some(connection)) =
                 (self.bundles.get(&token), context.connection(token))
             else {
                 break;
             };
-            let (local, server) = bundle.pair;
-            let port = self.port(connection, bundle.pair, n);
+            let pair @ (local, server) = compared.bundle.pair;
+            let port = self.port(connection, pair, n);
             let create = SubflowCreate::to(server)
                 .local_address(local)
                 .local_port(port);
@@ -178,7 +173,7 @@ impl Refresh {
 
     /// Drops the slowest subflow, or rests if they are alike.
     fn compare(&mut self, context: &mut Context<'_>, token: Token) {
-        let Some(bundle) = self.bundles.get_mut(&token) else {
+        let Some(compared) = self.bundles.get_mut(&token) else {
             return;
         };
         context.timer(token, self.options.interval.get(), COMPARE);
@@ -186,7 +181,8 @@ impl Refresh {
             return;
         };
         let acked = connection.info.map_or(0, |info| info.bytes_acked);
-        let idle = std::mem::replace(&mut bundle.acked, acked) == acked;
+        let idle = std::mem::replace(&mut compared.acked, acked) == acked;
+        let bundle = &compared.bundle;
         let rate = |s: &Subflow| s.tcp_info.map_or(0, |info| info.pacing_rate);
         let working = connection.subflows.iter();
         let working = working.filter(|s| bundle.has(s) && s.has_joined() && s.is_own());
@@ -208,16 +204,16 @@ impl Refresh {
         if slow as f64 >= fast as f64 * (1.0 - self.options.tolerance.get()) {
             let subflows = connection.subflows.iter().filter(|s| bundle.has(s));
             subflows.for_each(|s| learn(&mut ports.fast, s.local_port));
-            bundle.alike = (bundle.alike + 1).min(LONGEST_REST);
-            let rest = self.options.interval.get() * (1 << bundle.alike);
+            compared.alike = (compared.alike + 1).min(LONGEST_REST);
+            let rest = self.options.interval.get() * (1 << compared.alike);
             context.timer(token, rest, COMPARE);
             let text = format_args!("compared: {slow} to {fast} B/s are alike, resting");
             return context.explain(token, text);
         }
-        bundle.alike = 0;
+        compared.alike = 0;
         learn(&mut ports.slow, port);
         ports.fast.retain(|&other| other != port);
-        bundle.dropped = Some(id);
+        compared.dropped = Some(id);
         context.explain(
             token,
             format_args!(
@@ -229,9 +225,22 @@ impl Refresh {
         }
     }
 
+    /// Follows a local address that came or went.
+    fn follow(&mut self, context: &mut Context<'_>, changed: LocalAddress, event: &str) {
+        for token in self.bundles.keys().copied().collect::<Vec<_>>() {
+            let Some(Compared { bundle, .. }) = self.bundles.get_mut(&token) else {
+                continue;
+            };
+            if bundle.follow(context, token, changed) {
+                bundle.retry = Retry::default();
+                self.fill(context, token, event);
+            }
+        }
+    }
+
     /// Tries again later.
     fn later(&mut self, context: &mut Context<'_>, token: Token, why: std::fmt::Arguments<'_>) {
-        let Some(bundle) = self.bundles.get_mut(&token) else {
+        let Some(Compared { bundle, .. }) = self.bundles.get_mut(&token) else {
             return;
         };
         let (first, longest) = (self.options.retry.get(), self.options.longest_delay.get());
@@ -255,14 +264,13 @@ impl Policy for Refresh {
             .client_connection(token)
             .and_then(Connection::leading_subflow);
         if let Some(first) = first {
-            let bundle = Bundle {
-                pair: (first.local_address, first.remote()),
-                retry: Retry::default(),
+            let compared = Compared {
+                bundle: Bundle::of(first),
                 dropped: None,
                 acked: 0,
                 alike: 0,
             };
-            self.bundles.insert(token, bundle);
+            self.bundles.entry(token).or_insert(compared);
             self.fill(context, token, context.event());
             context.timer(token, self.options.interval.get(), COMPARE);
         }
@@ -273,9 +281,10 @@ impl Policy for Refresh {
     }
 
     fn subflow_established(&mut self, context: &mut Context<'_>, token: Token, _: &Subflow) {
-        if let Some(bundle) = self.bundles.get_mut(&token) {
-            bundle.retry = Retry::default();
-            bundle.alike = 0;
+        if let Some(compared) = self.bundles.get_mut(&token) {
+            compared.bundle.retry = Retry::default();
+            compared.alike = 0;
+            compared.bundle.close_others(context, token);
             context.timer(token, self.options.interval.get(), COMPARE);
         }
     }
@@ -284,17 +293,26 @@ impl Policy for Refresh {
         if self.bundles.contains_key(&token) {
             withdraw_if_gone(context, token, subflow);
         }
-        let Some(bundle) = self.bundles.get_mut(&token).filter(|b| b.has(subflow)) else {
+        let compared = self.bundles.get_mut(&token);
+        let Some(compared) = compared.filter(|c| c.bundle.has(subflow)) else {
             return;
         };
         let id = subflow.id;
-        if bundle.dropped == Some(id) {
-            bundle.dropped = None;
+        if compared.dropped == Some(id) {
+            compared.dropped = None;
             self.fill(context, token, "the slowest is gone");
         } else {
             let errno = subflow.errno.unwrap_or_default();
             self.later(context, token, format_args!("sub_closed id {id} {errno}"));
         }
+    }
+
+    fn address_up(&mut self, context: &mut Context<'_>, address: LocalAddress) {
+        self.follow(context, address, "new_local_addr");
+    }
+
+    fn address_down(&mut self, context: &mut Context<'_>, gone: LocalAddress) {
+        self.follow(context, gone, "del_local_addr");
     }
 
     fn timer(&mut self, context: &mut Context<'_>, token: Token, key: u32) {

@@ -40,7 +40,8 @@ impl Facts {
         let on_it = |local: &&LocalAddress| Some(local.ifindex) == owner.ifindex;
         let bound_address = owner.bound_address(connection);
         let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
-        let subflow = connection.leading_subflow();
+        let first = connection.subflows.first();
+        let subflow = connection.leading_subflow().or(first);
         Self {
             server_side: connection.server_side,
             ends: subflow.map(|s| (plain(s.local()), plain(s.remote()))),

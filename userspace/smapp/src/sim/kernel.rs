@@ -30,8 +30,9 @@ impl Kernel for Sim {
             if let Some(input) = self.inputs.pop_front() {
                 return Ok(input);
             }
-            if self.lost && !self.losing {
+            if self.lost && !self.losing && self.now >= self.told_at {
                 self.lost = false;
+                self.lost_told = Some(self.now);
                 return Ok(Input::Lost);
             }
             let next = self.script.first_key_value().map(|(&(time, _), _)| time);
@@ -66,8 +67,6 @@ impl Kernel for Sim {
     }
 
     fn addresses(&mut self) -> Result<Vec<LocalAddress>, Error> {
-        self.inputs
-            .retain(|input| !matches!(input, Input::Address(_)));
         Ok(self.addresses.clone())
     }
 
@@ -162,6 +161,7 @@ impl Sim {
         if let Some(connection) = self.connections.get_mut(&token) {
             connection.subflows.push(subflow);
         }
+        self.ends.remove(&token);
         Ok(subflow)
     }
 

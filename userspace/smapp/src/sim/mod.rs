@@ -7,7 +7,9 @@
 //! and how much the application writes ([`Sim::write`]). Time passes only while the
 //! engine waits, so hours take milliseconds. The kernel's rules that matter to
 //! a policy hold here too: which commands are refused, ids that are never
-//! reused, events only for those who registered, and none of those lost.
+//! reused, events only for those who registered, and none of those lost unless the script
+//! has them be ([`Sim::lose_events`], [`Sim::lose_next`]). A connection that has been
+//! without a subflow for a minute ends; each try to join starts that minute anew.
 
 mod kernel;
 mod traffic;
@@ -17,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::kernel::Input;
+use crate::kernel::{CLOSE_TIMEOUT, Input};
 use crate::model::{
     Address, AddressChange, AddressIds, Command, Connection, Errno, Event, EventSet, IfIndex,
     LocalAddress, Start, Subflow, SubflowCreate, SubflowId, TcpState, Token, What,
@@ -34,6 +36,8 @@ pub enum Outcome {
     /// The command is refused.
     Refused(Errno),
 }
+
+const SECOND: Duration = Duration::from_secs(1);
 
 type Action = Box<dyn FnOnce(&mut Sim)>;
 
@@ -99,7 +103,15 @@ pub struct Sim {
     listings: usize,
     count: u32,
     losing: bool,
+    /// So many of the next inputs are lost.
+    losing_next: u32,
     lost: bool,
+    /// When a loss is told, and how long after it that is.
+    told_at: Duration,
+    told_after: Duration,
+    lost_told: Option<Duration>,
+    /// Connections without subflows, and when they end.
+    ends: BTreeMap<Token, Duration>,
     cut_off: usize,
     transfer: transfer::Transfer,
     random: Random,
@@ -128,7 +140,12 @@ impl Sim {
             listings: 0,
             count: 0,
             losing: false,
+            losing_next: 0,
             lost: false,
+            told_at: Duration::ZERO,
+            told_after: Duration::ZERO,
+            lost_told: None,
+            ends: BTreeMap::new(),
             cut_off: 0,
             transfer: transfer::Transfer::default(),
             random: Random::new(1),
@@ -178,23 +195,26 @@ impl Sim {
             |a: &&mut LocalAddress| (a.address, a.ifindex) == (address.address, address.ifindex);
         if let Some(known) = self.addresses.iter_mut().find(same) {
             *known = address;
-            self.inputs
-                .push_back(Input::Address(AddressChange::Up(address)));
+            self.tell_address(AddressChange::Up(address));
         }
     }
 
     /// Gives the host an address.
     pub fn address_up(&mut self, address: LocalAddress) {
         self.addresses.push(address);
-        self.inputs
-            .push_back(Input::Address(AddressChange::Up(address)));
+        self.tell_address(AddressChange::Up(address));
     }
 
     /// Takes an address from the host. Subflows stay, as in the kernel.
     pub fn address_down(&mut self, address: LocalAddress) {
         self.addresses.retain(|known| *known != address);
-        self.inputs
-            .push_back(Input::Address(AddressChange::Down(address)));
+        self.tell_address(AddressChange::Down(address));
+    }
+
+    fn tell_address(&mut self, change: AddressChange) {
+        if self.listening.contains(change.kind()) {
+            self.deliver(Input::Address(change));
+        }
     }
 
     /// A connection exists, with its initial subflow.
@@ -242,6 +262,7 @@ impl Sim {
             self.established.remove(&token);
             self.initial.remove(&token);
             self.transfer.close(token);
+            self.ends.remove(&token);
         }
     }
 
@@ -274,6 +295,7 @@ impl Sim {
     pub fn peer_joins(&mut self, token: Token, local: SocketAddr, remote: SocketAddr) {
         let id = self.next_id();
         if let Some(connection) = self.connections.get_mut(&token) {
+            self.ends.remove(&token);
             connection.subflows.push(Subflow {
                 id,
                 local_address: local.ip(),
@@ -318,9 +340,44 @@ impl Sim {
         }
     }
 
-    /// From now on events are lost, or no longer lost.
+    /// From now on inputs are lost, or no longer lost.
     pub fn lose_events(&mut self, losing: bool) {
         self.losing = losing;
+        self.tell_loss();
+    }
+
+    /// The next `count` inputs are lost, those after them are not.
+    pub fn lose_next(&mut self, count: u32) {
+        self.losing_next = count;
+    }
+
+    /// A loss is told so long after it, from now on: until then a reader that lags finds
+    /// what was queued before and after it.
+    pub fn tell_losses_after(&mut self, time: Duration) {
+        self.told_after = time;
+    }
+
+    fn tell_loss(&mut self) {
+        self.told_at = self.now + self.told_after;
+        self.at(self.told_at, |_| {});
+    }
+
+    /// Hands an input to the reader, unless it is lost.
+    fn deliver(&mut self, input: Input) {
+        let lost = self.losing || self.losing_next > 0;
+        self.losing_next = self.losing_next.saturating_sub(1);
+        match lost {
+            true => {
+                self.lost = true;
+                self.tell_loss();
+            }
+            false => self.inputs.push_back(input),
+        }
+    }
+
+    /// Bytes of a connection that the peer has not acknowledged yet.
+    pub fn waiting(&self, token: Token) -> u64 {
+        self.transfer.streams.get(&token).map_or(0, |s| s.queue)
     }
 
     /// The live connections.
@@ -344,9 +401,11 @@ impl Sim {
         self.established.contains(&token)
     }
 
-    /// Whether no event is waiting or lost.
+    /// Whether no event is waiting or lost: nothing lost was told of within the last second,
+    /// after which listings have shown what it was.
     pub fn is_quiet(&self) -> bool {
-        self.inputs.is_empty() && !self.lost
+        let told = self.lost_told.is_none_or(|at| self.now > at + SECOND);
+        self.inputs.is_empty() && !self.lost && told
     }
 
     /// The commands that came, refused ones too, and when.
@@ -377,10 +436,7 @@ impl Sim {
         if !self.listening.contains(event.kind()) {
             return;
         }
-        match self.losing {
-            true => self.lost = true,
-            false => self.inputs.push_back(Input::Event(event)),
-        }
+        self.deliver(Input::Event(event));
     }
 
     fn join(&mut self, token: Token, id: SubflowId) {
@@ -409,7 +465,17 @@ impl Sim {
             state: Some(TcpState::CLOSE),
             ..subflow
         };
+        let is_last = connection.subflows.is_empty();
         self.emit(token, What::SubflowClosed(subflow));
+        if is_last {
+            let end = self.now + CLOSE_TIMEOUT;
+            self.ends.insert(token, end);
+            self.at(end, move |sim| {
+                if sim.ends.get(&token) == Some(&end) {
+                    sim.closed(token);
+                }
+            });
+        }
         true
     }
 

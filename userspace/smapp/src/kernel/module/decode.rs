@@ -230,6 +230,7 @@ fn decode_subflow(attributes: Attributes<'_>) -> Result<Subflow, Malformed> {
             subflow::RTO => s.rto = Some(a.u32()?),
             subflow::BACKOFF => s.backoff = Some(a.u8()?),
             subflow::RETRANSMITS => s.retransmits = Some(a.u8()?),
+            subflow::PROBES => s.probes = Some(a.u8()?),
             subflow::UNACKED => s.unacked = Some(a.u32()?),
             subflow::SND_UNA => s.snd_una = Some(a.u32()?),
             subflow::TCP_INFO => s.tcp_info = Some(decode_tcp_info(a.payload)),

@@ -51,7 +51,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Loads what the kernel takes, for the network namespace of this process. None if
+    /// Loads what the kernel takes, for the network namespace of this thread. None if
     /// that is nothing; with what it refused.
     pub fn load() -> (Option<Self>, Vec<Refusal>) {
         let mut refused = Vec::new();
@@ -129,7 +129,8 @@ impl AsRawFd for Programs {
 
 /// The object with its maps; no program yet.
 fn open(btf: &Btf) -> Result<Ebpf, String> {
-    let namespace = fs::metadata("/proc/self/ns/net").map_err(|e| format!("/proc: {e}"))?;
+    const NAMESPACE: &str = "/proc/thread-self/ns/net";
+    let namespace = fs::metadata(NAMESPACE).map_err(|e| format!("{NAMESPACE}: {e}"))?;
     let inode = namespace.ino() as u32;
     EbpfLoader::new()
         .btf(Some(btf))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Calls to the kernel: a request and its answer.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use neli::consts::socket::NlFamily;
@@ -10,7 +11,7 @@ use super::wire::diag::{ConnectionSocket, FAMILIES, Question, SubflowSocket};
 use super::wire::ends::Ends;
 use super::wire::family::Family;
 use crate::kernel::Error;
-use crate::model::{Errno, IfIndex, Token};
+use crate::model::{Errno, IfIndex, TcpState, Token};
 use crate::netlink::{Malformed, Message, Socket};
 
 /// The sockets for calls, and the numbers of the family.
@@ -118,16 +119,19 @@ impl Calls {
         found_or_none(answer).map(|()| found)
     }
 
-    /// All subflows, with what they know of their path and connection.
-    pub fn subflows(&mut self) -> Result<Vec<SubflowSocket>, Error> {
-        let mut sockets = Vec::new();
+    /// All live subflows by their connections, with what they know.
+    pub fn subflows(&mut self) -> Result<BTreeMap<Token, Vec<SubflowSocket>>, Error> {
+        let mut subflows: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for family in FAMILIES {
             let question = Question::Subflows { family, info: true };
-            self.ask(question, SubflowSocket::decode, |s| {
-                sockets.extend(s.subflow.map(|_| s))
+            self.ask(question, SubflowSocket::decode, |socket| {
+                // The initial one keeps its socket after its end.
+                if let (Some(ulp), false) = (socket.subflow, socket.state == TcpState::CLOSE) {
+                    subflows.entry(ulp.token).or_default().push(socket);
+                }
             })?;
         }
-        Ok(sockets)
+        Ok(subflows)
     }
 
     /// All TCP sockets, without what they know: that is cheap.
@@ -141,13 +145,14 @@ impl Calls {
         Ok(sockets)
     }
 
-    /// The subflows whose SYN is not answered.
-    pub fn connecting(&mut self) -> Result<Vec<SubflowSocket>, Error> {
+    /// The subflows of a connection whose SYN is not answered.
+    pub fn connecting(&mut self, token: Token) -> Result<Vec<SubflowSocket>, Error> {
         let mut sockets = Vec::new();
         for family in FAMILIES {
             let question = Question::Connecting { family };
-            self.ask(question, SubflowSocket::decode, |s| {
-                sockets.extend(s.subflow.map(|_| s))
+            self.ask(question, SubflowSocket::decode, |socket| {
+                let ours = socket.subflow.is_some_and(|ulp| ulp.token == token);
+                sockets.extend(ours.then_some(socket));
             })?;
         }
         Ok(sockets)

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use super::addresses::Ids;
 use super::subflows::{Entry, Subflows};
-use super::wire::diag::{ConnectionSocket, SubflowSocket};
+use super::wire::diag::{ConnectionSocket, SubflowSocket, Ulp};
 use super::wire::ends::Ends;
 use super::wire::event;
 use super::wire::record::Record;
 use crate::kernel::Input;
 use crate::model::{
-    Address, Connection, Errno, Event, Owner, Start, Subflow, SubflowId, TcpState, Token, What,
+    Address, Connection, Errno, Event, IfIndex, Owner, Start, Subflow, SubflowId, TcpState, Token,
+    What,
 };
 
 /// A subflow that ends sooner after it has joined may have been refused: the peer's
@@ -206,71 +207,49 @@ impl Connections {
         inputs
     }
 
-    /// Takes in a connection that a listing has.
+    /// Takes in a connection that a listing has, with its subflows.
     pub fn found(&mut self, socket: &ConnectionSocket, subflows: &[SubflowSocket], managed: bool) {
-        let token = socket.token;
-        let ulps = || subflows.iter().filter_map(|s| s.subflow);
-        let mut initial = ulps().filter(|ulp| ulp.token == token && ulp.initial());
-        // Once that is gone the others tell: a client opens them.
-        let active = match initial.next() {
+        let ulps = || subflows.iter().filter_map(|socket| socket.subflow);
+        // Once the initial one is gone the others tell: a client opens them.
+        let active = match ulps().find(Ulp::initial) {
             Some(ulp) => ulp.active(),
-            None => ulps().any(|ulp| ulp.token == token && ulp.active()),
+            None => ulps().any(|ulp| ulp.active()),
         };
-        let mut known = Known::new(token, !active, socket.ends);
+        let mut known = Known::new(socket.token, !active, socket.ends);
         known.managed = managed;
-        self.known.insert(token, known);
+        self.known.insert(socket.token, known);
     }
 
-    /// Takes in what a listing says of its connections, which are all known. The values
-    /// of the model come in the order of `sockets`.
+    /// Takes in what a listing says of a connection; none if it is not known.
     pub fn listed(
         &mut self,
-        sockets: &[ConnectionSocket],
-        subflows: &[SubflowSocket],
+        socket: &ConnectionSocket,
+        subflows: &mut [SubflowSocket],
         now: Duration,
-    ) -> Vec<Connection> {
-        let mut own: BTreeMap<Token, Vec<&SubflowSocket>> = BTreeMap::new();
-        for socket in subflows {
-            // The initial one keeps its socket after its end.
-            if let (Some(ulp), false) = (socket.subflow, socket.state == TcpState::CLOSE) {
-                own.entry(ulp.token).or_default().push(socket);
-            }
+    ) -> Option<Connection> {
+        let known = self.get_mut(socket.token)?;
+        known.learn(socket);
+        for entry in known.subflows.iter_mut() {
+            entry.missing = entry.missing.saturating_add(1);
         }
-        let mut connections = Vec::new();
-        for socket in sockets {
-            let Some(known) = self.get_mut(socket.token) else {
-                continue;
-            };
-            known.learn(socket);
-            for entry in known.subflows.iter_mut() {
-                entry.missing = entry.missing.saturating_add(1);
-            }
-            let mut own = own.remove(&socket.token).unwrap_or_default();
-            // So that two programs, or one that starts again, see the same numbers as long as
-            // nothing changes.
-            own.sort_by_key(|socket| {
-                let ulp = socket.subflow.unwrap_or_default();
-                let ends = socket.ends;
-                (
-                    !ulp.initial(),
-                    ulp.local_id,
-                    ulp.remote_id,
-                    ends.local,
-                    ends.remote,
-                )
-            });
-            let mut listed = Vec::new();
-            for socket in own {
-                let entry = known.subflows.meet(&socket.ends);
-                entry.learn(socket, now);
-                listed.push(entry.subflow_now(socket));
-            }
-            for subflow in &listed {
-                known.ids.learn(subflow.local_address, subflow.local_id);
-            }
-            connections.push(known.connection(socket, listed));
+        // So that two programs, or one that starts again, see the same numbers as long as
+        // nothing changes.
+        subflows.sort_by_key(|socket| {
+            let ulp = socket.subflow.unwrap_or_default();
+            let ends = socket.ends;
+            let ids = (ulp.local_id, ulp.remote_id);
+            (!ulp.initial(), ids, ends.local, ends.remote)
+        });
+        let mut values = Vec::new();
+        for socket in &*subflows {
+            let entry = known.subflows.meet(&socket.ends);
+            entry.learn(socket, now);
+            values.push(entry.subflow_now(socket));
         }
-        connections
+        for subflow in &values {
+            known.ids.learn(subflow.local_address, subflow.local_id);
+        }
+        Some(known.connection(socket, values))
     }
 
     /// The subflows that two listings in a row did not have: nobody told why.
@@ -354,11 +333,13 @@ impl Connections {
         Some(known.tell(What::SubflowPriority(subflow)))
     }
 
-    /// Takes out a subflow that has ended; see [`why`] for `complete`.
+    /// Takes out a subflow that has ended; see [`why`] for `complete`. After a FIN there may
+    /// still be a `socket`.
     pub fn subflow_closed(
         &mut self,
         event: &event::Event,
         ends: &Ends,
+        socket: Option<&SubflowSocket>,
         complete: bool,
         now: Duration,
     ) -> Option<(Input, Entry)> {
@@ -378,7 +359,9 @@ impl Connections {
             },
         };
         let id = entry.id;
-        let entry = known.subflows.remove(id)?;
+        let mut entry = known.subflows.remove(id)?;
+        let path = socket.and_then(|socket| socket.path);
+        entry.bytes = path.map(|path| (path.info.bytes_acked, path.info.bytes_received));
         let mut subflow = entry.subflow_closed(why(&entry, event.errno, complete, now));
         if let Some((reason, transient)) = event.reset {
             subflow.reset_reason = Some(reason);
@@ -402,6 +385,12 @@ impl Connections {
             }
         };
         self.get_mut(token)
+    }
+
+    /// The socket of the subflow that a record is about.
+    pub fn socket_of(&mut self, record: &Record) -> Option<(Ends, Option<IfIndex>)> {
+        let entry = self.of_record(record)?.subflows.find(&record.ends)?;
+        Some((entry.ends, entry.ifindex))
     }
 
     /// Takes in that the socket of a subflow has closed: which one that was.
@@ -440,6 +429,7 @@ impl Connections {
     ) -> Option<Input> {
         let known = self.of_record(record)?;
         let entry = known.subflows.find(&record.ends)?;
+        entry.errno_soft = Some(record.errno_soft);
         let subflow = match socket {
             Some(socket) => entry.subflow_now(socket),
             None => Subflow {

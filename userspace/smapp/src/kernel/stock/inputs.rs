@@ -5,30 +5,40 @@
 //! subflow. The records are read before each event, so what a record says is there when its
 //! event is read; a record without an event is told after a while.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::bpf::Timeouts;
 use super::poller::{self, Suspect};
 use super::state::Stock;
 use super::wire::command::Command;
 use super::wire::event::{Event, Kind};
 use super::wire::record::{self, Record};
 use crate::kernel::{Error, Input};
-use crate::model::{AddressChange, Errno, TcpState, changes};
+use crate::model::{AddressChange, Errno, TcpState, Token, What, changes};
 use crate::netlink::{self, Received};
 
 /// How long a record waits for its event: the worker that sends it may have to wait for the
 /// lock of the connection.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// So many datagrams are read at once.
+const BATCH: u32 = 32;
+
 impl Stock {
-    /// Reads one datagram, or does what is due; false once nothing is left.
+    /// Reads some datagrams, or does what is due; false once nothing is left.
     pub(super) fn receive_one(&mut self) -> Result<bool, Error> {
         if !self.queue.is_empty() {
             return Ok(true);
         }
         self.take_records()?;
-        if self.receive_events()? || self.receive_changes()? {
+        let mut more = self.receive_changes()?;
+        for _ in 0..BATCH {
+            match self.receive_events()? {
+                true => more = true,
+                false => break,
+            }
+        }
+        if more {
             return Ok(true);
         }
         if std::mem::take(&mut self.lost) {
@@ -100,7 +110,14 @@ impl Stock {
             Kind::Established => self.connections.established(event, now),
             Kind::Closed => self.connections.closed(token),
             Kind::Announced => self.connections.announced(event),
-            Kind::Removed => self.connections.removed(event),
+            Kind::Removed => {
+                // One each, where the peer withdrew several together.
+                let told = self.connections.removed(event);
+                match self.queue.back_mut() {
+                    Some(last) => told.and_then(|told| merge(last, told)),
+                    None => told,
+                }
+            }
             Kind::SubflowPriority => {
                 let ends = event.ends().map_err(netlink::Error::from)?;
                 self.connections.priority(event, &ends)
@@ -146,7 +163,14 @@ impl Stock {
         let ends = event.ends().map_err(netlink::Error::from)?;
         // Its record came before.
         let complete = self.take_records()?;
-        let closed = self.connections.subflow_closed(event, &ends, complete, now);
+        let socket = match event.errno {
+            Some(_) => None,
+            None => self.calls.subflow(ends, event.ifindex)?,
+        };
+        let socket = socket.as_ref();
+        let closed = self
+            .connections
+            .subflow_closed(event, &ends, socket, complete, now);
         let Some((input, entry)) = closed else {
             return Ok(());
         };
@@ -182,8 +206,7 @@ impl Stock {
             entry.told |= told;
         }
         if !told {
-            let now = self.now();
-            self.poller.hurry(now);
+            self.look_soon();
         }
     }
 
@@ -211,7 +234,10 @@ impl Stock {
             }
             record::Kind::TimeoutBefore => {
                 // What is in force now only the socket knows.
-                let socket = self.calls.subflow(record.ends, None)?;
+                let Some((ends, ifindex)) = self.connections.socket_of(record) else {
+                    return Ok(());
+                };
+                let socket = self.calls.subflow(ends, ifindex)?;
                 let input = self.connections.timeout(record, None, socket.as_ref());
                 self.queue.extend(input);
             }
@@ -270,11 +296,9 @@ impl Stock {
     }
 
     fn look_for_timeouts(&mut self, now: Duration) -> Result<(), Error> {
-        let timeouts = self.programs.as_ref().map(|programs| programs.timeouts);
-        let sockets = match timeouts {
-            Some(Timeouts::Timer) => Vec::new(),
-            _ if self.connections.is_empty() => Vec::new(),
-            _ => self.calls.tcp_sockets()?,
+        let sockets = match self.connections.is_empty() {
+            true => Vec::new(),
+            false => self.calls.tcp_sockets()?,
         };
         let suspects = self.poller.look(&mut self.connections, &sockets, now);
         for suspect in &suspects {
@@ -293,13 +317,9 @@ impl Stock {
         // What happened meanwhile is told.
         self.drain_events()?;
         self.lost |= missed;
-        let there = |token| listed.iter().any(|connection| connection.token == token);
-        let gone: Vec<_> = self
-            .connections
-            .iter()
-            .map(|known| known.token)
-            .filter(|&token| !there(token))
-            .collect();
+        let there: BTreeSet<Token> = listed.iter().map(|connection| connection.token).collect();
+        let known = self.connections.iter().map(|known| known.token);
+        let gone: Vec<Token> = known.filter(|token| !there.contains(token)).collect();
         for token in gone {
             let socket = self.calls.connection(token)?;
             // Its event would have come before its end.
@@ -316,6 +336,22 @@ impl Stock {
         }
         Ok(())
     }
+}
+
+/// Adds the ids that `told` says are withdrawn to those in `last`; what it cannot add to
+/// stays.
+fn merge(last: &mut Input, told: Input) -> Option<Input> {
+    if let (Input::Event(last), Input::Event(event)) = (last, &told) {
+        if let (What::AddressesWithdrawn(before), What::AddressesWithdrawn(ids)) =
+            (&mut last.what, event.what)
+        {
+            if last.token == event.token {
+                *before = before.iter().chain(ids.iter()).collect();
+                return None;
+            }
+        }
+    }
+    Some(told)
 }
 
 /// Microseconds of so many jiffies: the clock of low resolution ticks with them.

@@ -18,6 +18,8 @@ mod poller;
 mod refusal;
 mod state;
 mod subflows;
+#[cfg(test)]
+mod tests;
 mod token;
 mod wire;
 
@@ -29,7 +31,9 @@ use neli::consts::socket::NlFamily;
 use self::bpf::{Programs, Timeouts};
 use super::interface::Interface;
 use super::{Capabilities, Error, Input, SubflowIds};
-use crate::model::{Answer, Command, Connection, Errno, EventKind, EventSet, Statistics, Token};
+use crate::model::{
+    Answer, Command, Connection, Errno, EventKind, EventSet, Statistics, Token, What,
+};
 use crate::netlink::Socket;
 
 pub(crate) use state::Stock;
@@ -149,9 +153,20 @@ impl Interface for Stock {
                 log::warn!("local port of subflow {} not known: {error}", subflow.id);
             }
             let known = self.connections.get(token);
-            // It may have ended already.
-            if let Some(entry) = known.and_then(|known| known.subflows.get(subflow.id)) {
-                *subflow = entry.subflow();
+            match known.and_then(|known| known.subflows.get(subflow.id)) {
+                Some(entry) => *subflow = entry.subflow(),
+                // It has ended already.
+                None => {
+                    let id = subflow.id;
+                    let closed = self.queue.iter().find_map(|input| match input {
+                        Input::Event(event) if event.token == token => match event.what {
+                            What::SubflowClosed(closed) if closed.id == id => Some(closed),
+                            _ => None,
+                        },
+                        _ => None,
+                    });
+                    *subflow = closed.unwrap_or(*subflow);
+                }
             }
         }
         if let Err(error) = self.arm() {

@@ -137,8 +137,7 @@ impl Stock {
         entry.told = told;
         let subflow = entry.subflow();
         if !told {
-            let now = self.now();
-            self.poller.hurry(now);
+            self.look_soon();
         }
         Ok(subflow)
     }
@@ -302,17 +301,14 @@ impl Stock {
         }
         // Without events nothing else tells of those that have joined by now.
         let sockets = match self.events {
-            Some(_) => self.calls.connecting()?,
-            None => self.calls.subflows()?,
+            Some(_) => self.calls.connecting(token)?,
+            None => self.calls.subflows()?.remove(&token).unwrap_or_default(),
         };
         let now = self.now();
         let Some(known) = self.connections.get_mut(token) else {
             return Ok(());
         };
         for socket in &sockets {
-            if socket.subflow.is_none_or(|ulp| ulp.token != token) {
-                continue;
-            }
             if let Some(entry) = known.subflows.find(&socket.ends) {
                 if entry.ifindex.is_some() {
                     self.features.ifindex = Some(socket.ifindex.is_some());

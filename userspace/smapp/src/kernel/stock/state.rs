@@ -123,11 +123,12 @@ impl Stock {
         }
         if let Some(socket) = self.calls.connection(token)? {
             if !is_over(&socket) {
-                let subflows = self.calls.subflows()?;
+                let mut all = self.calls.subflows()?;
+                let mut subflows = all.remove(&token).unwrap_or_default();
                 let managed = self.calls.is_managed(token)?;
                 self.connections.found(&socket, &subflows, managed);
                 let now = self.now();
-                self.connections.listed(&[socket], &subflows, now);
+                self.connections.listed(&socket, &mut subflows, now);
             }
         }
         Ok(())
@@ -139,6 +140,15 @@ impl Stock {
         programs.is_some_and(|programs| programs.timeouts != Timeouts::Nowhere)
     }
 
+    /// Looks for timeouts soon, unless a program tells of all.
+    pub(super) fn look_soon(&mut self) {
+        let programs = self.programs.as_ref();
+        if programs.is_none_or(|programs| programs.timeouts != Timeouts::Timer) {
+            let now = self.now();
+            self.poller.hurry(now);
+        }
+    }
+
     /// Everything has been listed, or need not be yet.
     pub(super) fn list_later(&mut self) {
         self.next_listing = self.now() + LISTING;
@@ -148,28 +158,33 @@ impl Stock {
     /// should have told.
     pub(super) fn list(&mut self) -> Result<(Vec<Connection>, bool), Error> {
         let sockets = self.calls.connections()?;
-        let subflows = self.calls.subflows()?;
-        let mut missed = false;
+        let mut all = self.calls.subflows()?;
+        let now = self.now();
+        let (mut listed, mut missed) = (Vec::new(), false);
         for socket in &sockets {
             let token = socket.token;
-            if self.connections.contains(token) || is_over(socket) {
-                continue;
+            let mut subflows = all.remove(&token).unwrap_or_default();
+            if !self.connections.contains(token) {
+                if is_over(socket) {
+                    continue;
+                }
+                let managed = self.calls.is_managed(token)?;
+                self.connections.found(socket, &subflows, managed);
+                missed |= managed && socket.state != TcpState::SYN_SENT;
             }
-            let managed = self.calls.is_managed(token)?;
-            self.connections.found(socket, &subflows, managed);
-            missed |= managed && socket.state != TcpState::SYN_SENT;
+            listed.extend(self.connections.listed(socket, &mut subflows, now));
         }
-        let now = self.now();
         self.list_later();
-        let listed = self.connections.listed(&sockets, &subflows, now);
-        self.poller.hurry(now);
+        self.look_soon();
         Ok((listed, missed))
     }
 }
 
-/// Whether the application has closed it: what is left is the kernel's.
+/// Whether it is none to be told of: the peer speaks plain TCP, or the application has
+/// closed it and what is left is the kernel's.
 fn is_over(socket: &ConnectionSocket) -> bool {
     socket.state == TcpState::CLOSE
+        || socket.fallback && !socket.capable
         // One that is not accepted yet has no owner either.
         || socket.orphan && !matches!(socket.state, TcpState::ESTABLISHED | TcpState::SYN_SENT)
 }

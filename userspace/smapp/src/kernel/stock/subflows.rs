@@ -29,10 +29,14 @@ pub(super) struct Entry {
     pub destroyed: bool,
     /// A program tells of its timeouts.
     pub told: bool,
+    /// What the last timeout said.
+    pub errno_soft: Option<Errno>,
     /// Timeouts in a row and bytes acknowledged, when a timeout was seen last.
     pub seen: (u8, u64),
     /// Its socket has closed; the event may be still to come.
     pub end: Option<Record>,
+    /// Bytes acknowledged and received, if they were asked for at its end.
+    pub bytes: Option<(u64, u64)>,
     /// How many listings in a row did not have it.
     pub missing: u8,
 }
@@ -54,8 +58,10 @@ impl Entry {
             wants_backup: false,
             destroyed: false,
             told: false,
+            errno_soft: None,
             seen: (0, 0),
             end: None,
+            bytes: None,
             missing: 0,
         }
     }
@@ -87,6 +93,8 @@ impl Entry {
     pub fn subflow_now(&self, socket: &SubflowSocket) -> Subflow {
         Subflow {
             state: Some(socket.state),
+            // The next acknowledgement clears it.
+            errno_soft: self.errno_soft.filter(|_| socket.retransmits > 0),
             retransmits: Some(socket.retransmits),
             rto: socket.path.map(|path| path.info.rto),
             backoff: socket.path.map(|path| path.backoff),
@@ -98,13 +106,15 @@ impl Entry {
 
     /// The value of the model at its end; `errno` is why, if that is known.
     pub fn subflow_closed(&self, errno: Option<Errno>) -> Subflow {
+        let bytes = self.end.map(|end| (end.bytes_acked, end.bytes_received));
+        let bytes = bytes.or(self.bytes);
         Subflow {
             state: Some(TcpState::CLOSE),
             errno,
             errno_soft: self.end.map(|end| end.errno_soft),
             established: Some(self.joined.is_some()),
-            bytes_acked: self.end.map(|end| end.bytes_acked),
-            bytes_received: self.end.map(|end| end.bytes_received),
+            bytes_acked: bytes.map(|(acked, _)| acked),
+            bytes_received: bytes.map(|(_, received)| received),
             ..self.subflow()
         }
     }

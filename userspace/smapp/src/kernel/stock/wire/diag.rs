@@ -187,6 +187,8 @@ pub(crate) struct ConnectionSocket {
     /// The application has closed it, or has not accepted it yet.
     pub orphan: bool,
     pub fallback: bool,
+    /// The peer has Multipath TCP: it has sent its key.
+    pub capable: bool,
     pub extra_subflows: u8,
     pub info: MptcpInfo,
     /// First unacknowledged byte of the connection.
@@ -199,6 +201,8 @@ impl ConnectionSocket {
     pub fn decode(payload: &[u8]) -> Result<Self, Malformed> {
         /// `MPTCP_INFO_FLAG_FALLBACK`
         const FALLBACK: u32 = 1;
+        /// `MPTCP_INFO_FLAG_REMOTE_KEY_RECEIVED`
+        const KEY_RECEIVED: u32 = 2;
         let (header, attributes) = Header::decode(payload)?;
         let mut owner = Owner {
             uid: Some(header.uid),
@@ -224,6 +228,7 @@ impl ConnectionSocket {
             owner,
             orphan: header.inode == 0,
             fallback: known.flags & FALLBACK != 0,
+            capable: known.flags & KEY_RECEIVED != 0,
             extra_subflows: info.first().copied().unwrap_or_default(),
             info: known,
             snd_una: u64_at(info, 24).unwrap_or_default(),

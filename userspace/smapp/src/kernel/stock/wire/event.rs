@@ -219,6 +219,13 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_connection_is_its_token_alone() {
+        let event = decode(captured::CLOSED);
+        assert_eq!(event.kind, Kind::Closed);
+        assert!(event.ends().is_err());
+    }
+
+    #[test]
     fn an_event_of_another_kind_is_none() {
         const LISTENER_CREATED: u8 = 15;
         let none = Event::decode(LISTENER_CREATED, Attributes::new(&[]));
