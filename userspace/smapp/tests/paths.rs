@@ -212,6 +212,35 @@ fn an_address_that_moves_is_followed_make_before_break() {
 }
 
 #[test]
+fn an_address_moves_away_from_where_its_routes_lead() {
+    let there = LocalAddress {
+        ifindex: IfIndex(9),
+        ..local(WIFI)
+    };
+    for overlap in [true, false] {
+        let mut sim = world(20.0);
+        sim.set_exit(ip(WIFI), IfIndex(2));
+        sim.at(seconds(4.0), move |sim| match overlap {
+            true => {
+                sim.address_up(there);
+                sim.address_down(local(WIFI));
+            }
+            false => {
+                sim.address_down(local(LTE));
+                sim.address_down(local(WIFI));
+                sim.address_up(there);
+            }
+        });
+        let engine = run(sim, fullmesh());
+        let last = *subflows(&engine).last().unwrap();
+        assert_eq!(last.local_address, ip(WIFI), "{overlap}");
+        assert_eq!(last.ifindex, Some(IfIndex(9)), "{overlap}");
+        let initial = subflows(&engine).iter().any(|s| s.initial);
+        assert!(!initial, "the old one is closed");
+    }
+}
+
+#[test]
 fn a_metered_initial_subflow_is_backup_while_another_works() {
     let mut sim = world(60.0);
     sim.at(seconds(20.0), |sim| sim.address_down(local(LTE)));

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::journal::Journal;
+use super::moves::Moves;
 use super::table::Table;
 use super::timers::Timers;
 use crate::kernel::{Error, Kernel};
@@ -26,6 +27,7 @@ pub struct Context<'a> {
     pub(super) timers: &'a mut Timers,
     pub(super) journal: &'a mut Journal,
     pub(super) addresses: &'a [LocalAddress],
+    pub(super) moves: &'a Moves,
     /// The connections that the policy was given; none if it has all.
     pub(super) scope: Option<&'a BTreeSet<Token>>,
     /// One of them, which most of what comes is about: it is not looked up each time.
@@ -46,6 +48,7 @@ impl<'a> Context<'a> {
             timers: &mut *self.timers,
             journal: &mut *self.journal,
             addresses: self.addresses,
+            moves: self.moves,
             scope: Some(scope),
             at_hand: at_hand.filter(|token| scope.contains(token)),
         }

@@ -4,6 +4,7 @@
 
 mod context;
 mod journal;
+mod moves;
 mod paths;
 mod policy;
 mod rate_limit;
@@ -13,6 +14,7 @@ mod timers;
 use std::time::Duration;
 
 use self::journal::Journal;
+use self::moves::Moves;
 use self::table::{Reconciled, Table};
 use self::timers::Timers;
 use crate::kernel::{Error, Input, Kernel};
@@ -64,6 +66,7 @@ pub struct Engine<K, P> {
     timers: Timers,
     journal: Journal,
     addresses: Vec<LocalAddress>,
+    moves: Moves,
     woken: bool,
     /// When connections may be listed again, and whether they have to be.
     rest_until: Duration,
@@ -82,6 +85,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
             timers: Timers::default(),
             journal: Journal::default(),
             addresses: Vec::new(),
+            moves: Moves::default(),
             woken: false,
             rest_until: Duration::ZERO,
             lost: false,
@@ -277,7 +281,10 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
         };
         let known = self.addresses.iter().position(same);
         match (change, known) {
-            (AddressChange::Up(_), None) => self.addresses.push(address),
+            (AddressChange::Up(_), None) => {
+                self.addresses.push(address);
+                self.moves.see(&address);
+            }
             // Its interface has another name now, or it is deprecated.
             (AddressChange::Up(_), Some(at)) if self.addresses[at] != address => {
                 self.addresses[at] = address;
@@ -362,6 +369,7 @@ impl<K: Kernel, P: Policy> Engine<K, P> {
             timers: &mut self.timers,
             journal: &mut self.journal,
             addresses: &self.addresses,
+            moves: &self.moves,
             scope: None,
             at_hand: None,
         };

@@ -81,13 +81,15 @@ impl Context<'_> {
             return those.into_iter().find(|local| local.ifindex == bound);
         }
         let first = *those.first()?;
-        if those.len() == 1 {
+        if those.len() == 1 && !self.moves.contains(first.address) {
             return Some(first);
         }
+        // The routing tables may still lead to where the address was.
         let query = self.route_query(token, &first, subflow.remote());
-        let out = self.kernel.route(&query).ok();
-        let found = those.iter().find(|local| Some(local.ifindex) == out);
-        Some(found.copied().unwrap_or(first))
+        match self.kernel.route(&query) {
+            Ok(out) => those.into_iter().find(|local| local.ifindex == out),
+            Err(_) => Some(first),
+        }
     }
 
     fn route_query(&self, token: Token, local: &LocalAddress, remote: SocketAddr) -> RouteQuery {

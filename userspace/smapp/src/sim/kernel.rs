@@ -78,6 +78,10 @@ impl Kernel for Sim {
     /// An address leads out of the first interface that has it and a route; if none has,
     /// by the default route, over the first interface of the host that has one.
     fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
+        let exit = query.from.and_then(|from| self.exits.get(&from));
+        if let (Some(&exit), None) = (exit, query.bound) {
+            return Ok(exit);
+        }
         let routed = |a: &&LocalAddress| {
             !self.unrouted.contains(&(a.address, a.ifindex))
                 && a.address.is_ipv4() == query.to.is_ipv4()

@@ -93,6 +93,9 @@ pub struct Sim {
     paths: BTreeMap<IpAddr, Outcome>,
     /// Interfaces without a route for packets from an address.
     unrouted: BTreeSet<(IpAddr, IfIndex)>,
+    /// Interfaces to which the routing tables lead packets from an address that are not
+    /// bound.
+    exits: BTreeMap<IpAddr, IfIndex>,
     /// Connections whose sockets take one family of addresses only.
     single_family: BTreeSet<Token>,
     watches_routes: bool,
@@ -130,6 +133,7 @@ impl Sim {
             initial: BTreeMap::new(),
             paths: BTreeMap::new(),
             unrouted: BTreeSet::new(),
+            exits: BTreeMap::new(),
             single_family: BTreeSet::new(),
             watches_routes: false,
             commands: Vec::new(),
@@ -171,6 +175,12 @@ impl Sim {
         if self.watches_routes {
             self.inputs.push_back(Input::Routes);
         }
+    }
+
+    /// Has packets from an address that are not bound leave by an interface, whatever
+    /// interface has the address.
+    pub fn set_exit(&mut self, address: IpAddr, ifindex: IfIndex) {
+        self.exits.insert(address, ifindex);
     }
 
     /// The socket of a connection takes no addresses of the other family.
