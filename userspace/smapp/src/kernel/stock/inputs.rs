@@ -14,7 +14,7 @@ use super::wire::command::Command;
 use super::wire::event::{Event, Kind};
 use super::wire::record::{self, Record};
 use crate::kernel::{Error, Input};
-use crate::model::{AddressChange, Errno, TcpState, Token, What, changes};
+use crate::model::{Errno, TcpState, Token, What};
 use crate::netlink::{self, Received};
 
 /// How long a record waits for its event: the worker that sends it may have to wait for the
@@ -31,7 +31,7 @@ impl Stock {
             return Ok(true);
         }
         self.take_records()?;
-        let mut more = self.receive_changes()?;
+        let mut more = false;
         for _ in 0..BATCH {
             match self.receive_events()? {
                 true => more = true,
@@ -253,24 +253,6 @@ impl Stock {
             }
         }
         Ok(())
-    }
-
-    /// Reads what rtnetlink tells; false if there is nothing.
-    fn receive_changes(&mut self) -> Result<bool, Error> {
-        let Some(socket) = &mut self.changes else {
-            return Ok(false);
-        };
-        let mut any = false;
-        while !matches!(socket.receive()?, Received::Nothing) {
-            any = true;
-        }
-        if any {
-            let after = self.route()?.addresses()?;
-            let before = std::mem::replace(&mut self.addresses, after);
-            let told: Vec<AddressChange> = changes(&before, &self.addresses).collect();
-            self.queue.extend(told.into_iter().map(Input::Address));
-        }
-        Ok(any)
     }
 
     fn do_what_is_due(&mut self) -> Result<(), Error> {

@@ -64,16 +64,8 @@ impl Interface for Stock {
     fn listen(&mut self, events: EventSet) -> Result<Vec<RawFd>, Error> {
         self.registered = self.registered.union(events);
         let mut descriptors = Vec::new();
+        // The client watches the local addresses itself.
         let local = [EventKind::NewLocalAddress, EventKind::DelLocalAddress];
-        if self.changes.is_none() && local.iter().any(|&kind| events.contains(kind)) {
-            /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV6_IFADDR`
-            const GROUPS: [u32; 3] = [1, 5, 9];
-            let socket = Socket::open(NlFamily::Route)?;
-            socket.join(&GROUPS)?;
-            descriptors.push(socket.as_raw_fd());
-            self.changes = Some(socket);
-            self.addresses = self.route()?.addresses()?;
-        }
         let others = events.iter().any(|kind| !local.contains(&kind));
         if self.events.is_none() && others {
             let socket = Socket::open(NlFamily::Generic)?;

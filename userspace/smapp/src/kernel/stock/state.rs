@@ -15,7 +15,7 @@ use super::poller::Poller;
 use super::wire::diag::ConnectionSocket;
 use crate::kernel::route::Route;
 use crate::kernel::{Error, Input};
-use crate::model::{Connection, Errno, EventSet, LocalAddress, SubflowId, TcpState, Token};
+use crate::model::{Connection, Errno, EventSet, SubflowId, TcpState, Token};
 use crate::netlink::Socket;
 
 /// How often everything is listed, for what nobody tells.
@@ -27,11 +27,7 @@ pub(crate) struct Stock {
     pub(super) features: Features,
     pub(super) registered: EventSet,
     pub(super) events: Option<Socket>,
-    /// Tells that links or addresses change.
-    pub(super) changes: Option<Socket>,
     pub(super) route: Option<Route>,
-    /// As far as has been told.
-    pub(super) addresses: Vec<LocalAddress>,
     pub(super) programs: Option<Programs>,
     /// None as long as no program was tried.
     pub(super) refusals: Option<Vec<Refusal>>,
@@ -71,9 +67,7 @@ impl Stock {
             },
             registered: EventSet::default(),
             events: None,
-            changes: None,
             route: None,
-            addresses: Vec::new(),
             programs: None,
             refusals: None,
             connections: Connections::default(),
