@@ -184,9 +184,11 @@ where
 /// it is mounted for this program alone, at no path.
 fn cgroup_root() -> Result<OwnedFd, String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    if let Some(path) = mounts.lines().find_map(cgroup2) {
-        let root = File::open(path).map_err(|error| format!("{path}: {error}"))?;
-        return Ok(root.into());
+    // A later mount may cover an earlier one.
+    for path in mounts.lines().rev().filter_map(cgroup2) {
+        if let Ok(root) = File::open(path) {
+            return Ok(root.into());
+        }
     }
     let mount = || {
         let context = mount::fsopen("cgroup2", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -197,7 +199,7 @@ fn cgroup_root() -> Result<OwnedFd, String> {
             MountAttrFlags::empty(),
         )
     };
-    mount().map_err(|error: Errno| format!("no cgroup2 is mounted, and mounting one: {error}"))
+    mount().map_err(|error: Errno| format!("mounting cgroup2: {error}"))
 }
 
 /// The path in a line of the mount table, if it is one of cgroup2.

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use neli::consts::socket::NlFamily;
 
+use super::refusal;
 use super::wire::command::{Command, Local};
 use super::wire::diag::{ConnectionSocket, FAMILIES, Question, SubflowSocket};
 use super::wire::ends::Ends;
 use super::wire::family::Family;
 use crate::kernel::Error;
-use crate::model::{Errno, IfIndex, TcpState, Token};
+use crate::model::{Errno, IfIndex, Token};
 use crate::netlink::{Malformed, Message, Socket};
 
 /// The sockets for calls, and the numbers of the family.
@@ -73,7 +74,7 @@ impl Calls {
     }
 
     /// Whether the path manager in user space has the connection: it looks for a subflow
-    /// that nobody has.
+    /// that nobody has. A connection that is over by now had it as far as this is known.
     pub fn is_managed(&mut self, token: Token) -> Result<bool, Error> {
         const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 1);
         let nowhere = Ends {
@@ -84,7 +85,8 @@ impl Calls {
         match self.command(token, &Command::Destroy(nowhere)) {
             Ok(()) => Ok(true),
             Err(error) if error.errno() == Some(Errno::ESRCH) => Ok(true),
-            Err(error) if error.errno() == Some(Errno::EINVAL) => Ok(false),
+            Err(error) if refusal::is_other_path_manager(&error) => Ok(false),
+            Err(error) if refusal::is_unknown_token(&error) => Ok(true),
             Err(error) => Err(error),
         }
     }
@@ -125,8 +127,7 @@ impl Calls {
         for family in FAMILIES {
             let question = Question::Subflows { family, info: true };
             self.ask(question, SubflowSocket::decode, |socket| {
-                // The initial one keeps its socket after its end.
-                if let (Some(ulp), false) = (socket.subflow, socket.state == TcpState::CLOSE) {
+                if let (Some(ulp), true) = (socket.subflow, socket.is_live()) {
                     subflows.entry(ulp.token).or_default().push(socket);
                 }
             })?;

@@ -29,6 +29,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use neli::consts::socket::NlFamily;
 
 use self::bpf::{Programs, Timeouts};
+use self::wire::diag::SubflowSocket;
 use super::interface::Interface;
 use super::{Capabilities, Error, Input, SubflowIds};
 use crate::model::{
@@ -73,6 +74,9 @@ impl Interface for Stock {
             descriptors.push(socket.as_raw_fd());
             self.events = Some(socket);
             let (programs, refusals) = Programs::load();
+            for bpf::Refusal { program, reason } in &refusals {
+                log::info!("BPF program {program} not used: {reason}");
+            }
             descriptors.extend(programs.as_ref().map(AsRawFd::as_raw_fd));
             self.programs = programs;
             self.refusals = Some(refusals);
@@ -118,7 +122,8 @@ impl Interface for Stock {
         let known = self.connections.get(token).ok_or_else(none)?;
         let mut subflows = Vec::new();
         for entry in known.subflows.iter() {
-            if let Some(socket) = self.calls.subflow(entry.ends, entry.ifindex)? {
+            let socket = self.calls.subflow(entry.ends, entry.ifindex)?;
+            if let Some(socket) = socket.filter(SubflowSocket::is_live) {
                 subflows.push(entry.subflow_now(&socket));
             }
         }

@@ -43,6 +43,16 @@ pub(super) fn is_unknown_id(error: &Error) -> bool {
     says(error, "not found")
 }
 
+/// Whether there is no connection with this token.
+pub(super) fn is_unknown_token(error: &Error) -> bool {
+    says(error, "invalid token")
+}
+
+/// Whether the connection has another path manager.
+pub(super) fn is_other_path_manager(error: &Error) -> bool {
+    says(error, "PM not selected")
+}
+
 fn says(error: &Error, words: &str) -> bool {
     matches!(error, Error::Refused { errno: Errno::EINVAL, message: Some(text), .. }
         if text.contains(words))
@@ -50,10 +60,10 @@ fn says(error: &Error, words: &str) -> bool {
 
 /// What the kernel's refusal of `command` means.
 pub(super) fn explain(command: &Command, error: Error) -> Error {
-    if says(&error, "invalid token") {
+    if is_unknown_token(&error) {
         return no_connection(command);
     }
-    if says(&error, "PM not selected") {
+    if is_other_path_manager(&error) {
         let text = "token: the connection has another path manager";
         return refused(command, Errno::EPERM, text);
     }

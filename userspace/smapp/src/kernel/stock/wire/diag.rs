@@ -247,6 +247,8 @@ pub(crate) struct SubflowSocket {
     pub retransmits: u8,
     /// Bytes that are not acknowledged, sent or not.
     pub queued: u32,
+    /// It belongs to no application: not yet, or no longer.
+    orphan: bool,
     /// What was asked for with info: none otherwise.
     pub path: Option<Path>,
     /// None for a socket of plain TCP.
@@ -345,9 +347,20 @@ impl SubflowSocket {
             ifindex: header.ifindex,
             retransmits: header.retransmits,
             queued: header.queued,
+            orphan: header.inode == 0,
             path,
             subflow,
         })
+    }
+
+    /// Whether its connection still has it. What has been closed lives on without it for a
+    /// while, the initial one stays with it for ever.
+    pub fn is_live(&self) -> bool {
+        match self.state {
+            TcpState::CLOSE => false,
+            TcpState::ESTABLISHED | TcpState::SYN_SENT => true,
+            _ => !self.orphan,
+        }
     }
 
     /// Bytes in flight; none if nobody asked for the path.
