@@ -57,7 +57,7 @@ pub struct Client {
     watch_readable: bool,
     stop: bool,
     wake: bool,
-    /// Inputs told since the last poll.
+    /// Inputs told, and reads that gave none, since the last poll.
     told: u32,
     start: Instant,
 }
@@ -134,6 +134,30 @@ impl Client {
             self.watch = Some(watch);
         }
         self.watch.as_mut().ok_or(Error::NoAnswer("rtnetlink"))
+    }
+
+    fn is_readable(&self) -> bool {
+        self.readable || self.watch_readable
+    }
+
+    /// Reads what is there, as inputs if it is any; false if nothing is.
+    fn take_in(&mut self) -> Result<bool, Error> {
+        if self.watch_readable || self.changed {
+            self.look()?;
+            if !self.pending.is_empty() {
+                return Ok(true);
+            }
+        }
+        if !self.readable {
+            return Ok(false);
+        }
+        self.readable = self.interface.receive(&mut self.pending)?;
+        // A local address is a reason to look, not all that there is to see.
+        let all = self.pending.len();
+        self.pending
+            .retain(|input| !matches!(input, Input::Address(_)));
+        self.changed |= self.pending.len() < all;
+        Ok(true)
     }
 
     /// Queues what rtnetlink tells.
@@ -234,28 +258,15 @@ impl Kernel for Client {
     fn wait(&mut self, until: Option<Duration>) -> Result<Input, Error> {
         loop {
             if self.told < BATCH {
+                self.told += 1;
                 if let Some(input) = self.pending.pop_front() {
-                    self.told += 1;
                     return Ok(input);
                 }
-                // If it fails it is tried again when something has come.
-                if self.watch_readable || self.changed {
-                    self.look()?;
-                    if !self.pending.is_empty() {
-                        continue;
-                    }
-                }
-                if self.readable {
-                    self.readable = self.interface.receive(&mut self.pending)?;
-                    // A local address is a reason to look, not all that there is to see.
-                    let all = self.pending.len();
-                    self.pending
-                        .retain(|input| !matches!(input, Input::Address(_)));
-                    self.changed |= self.pending.len() < all;
+                if self.take_in()? {
                     continue;
                 }
             }
-            let more = self.readable || self.watch_readable || !self.pending.is_empty();
+            let more = self.told >= BATCH || self.is_readable();
             let left = until.map(|until| until.saturating_sub(self.now()));
             self.poll(if more { Some(Duration::ZERO) } else { left })?;
             if self.stop {
@@ -266,7 +277,7 @@ impl Kernel for Client {
             }
             // What is there by then is told before the time, up to a batch of it.
             let is_due = until.is_some_and(|until| self.now() >= until);
-            if is_due && (more || !(self.readable || self.watch_readable)) {
+            if is_due && (more || !self.is_readable()) {
                 return Ok(Input::Time);
             }
         }

@@ -116,3 +116,11 @@ fn the_time_comes_in_a_flood() {
         assert!(told <= BATCH, "after {told} events");
     }
 }
+
+#[test]
+fn the_time_comes_where_what_is_read_is_no_input() {
+    let mut client = Client::over(Box::new(Flood(0))).unwrap();
+    client.readable = true;
+    let now = client.now();
+    assert_eq!(client.wait(Some(now)).unwrap(), Input::Time);
+}
