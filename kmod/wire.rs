@@ -21,7 +21,7 @@ pub(crate) fn put_connection(body: &mut Body<'_>, info: &ConnectionInfo<'_>) -> 
     body.flag(connection::DENY_JOIN_ID0, info.deny_join_id0())
 }
 
-/// Whose it is: what rules of a controller can ask for.
+/// Whose it is: what rules of a daemon can ask for.
 pub(crate) fn put_owner(body: &mut Body<'_>, info: &ConnectionInfo<'_>) -> Result {
     body.u32(connection::UID, info.uid())?;
     if info.mark() != 0 {

@@ -164,8 +164,8 @@ impl<'a> Context<'a> {
         self.check(token)?;
         let now = self.kernel.now();
         if let Some(since) = self.table.disowned_since(token) {
-            // Each join has the kernel start its own patience anew: half of that and it,
-            // and the application knows before twice the time that it takes by itself.
+            // The kernel ends a connection without subflows after close_timeout, and each join
+            // starts that time anew. Half of it here and one of it there are less than twice.
             if now.saturating_sub(since) >= self.kernel.close_timeout() / 2 {
                 return Err(Error::Disowned);
             }

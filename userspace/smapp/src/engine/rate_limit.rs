@@ -34,7 +34,7 @@ pub(super) const UNREACHED: Bound = Bound {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RateLimit {
     used: u32,
-    /// The moment up to which what came back has been counted.
+    /// The moment up to which refills are counted.
     counted: Duration,
 }
 

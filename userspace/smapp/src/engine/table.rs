@@ -327,7 +327,7 @@ impl Entry {
         }
     }
 
-    /// Notes a timeout; the row of it is a new one unless its count goes on.
+    /// Notes a timeout. A count that does not go on begins a new row.
     fn note_stall(&mut self, subflow: &Subflow, now: Duration) {
         let timeouts = subflow.unanswered();
         let stall = self.stalls.entry(subflow.id);

@@ -174,7 +174,7 @@ impl Client {
         if std::mem::take(&mut self.changed) {
             let listed = match self.route_socket()?.addresses() {
                 Ok(listed) => listed,
-                // What interrupts it is told, and looked at then.
+                // The change that interrupted the listing has its own notice: list again then.
                 Err(error) => {
                     log::warn!("{error}");
                     self.changed = true;

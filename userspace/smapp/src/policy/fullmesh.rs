@@ -37,7 +37,7 @@ use crate::model::{
 };
 use crate::random::Random;
 
-/// For what a connection does not take yet.
+/// The delay before a retry on a connection that is not established yet.
 const SOON: Duration = Duration::from_millis(200);
 
 options! {

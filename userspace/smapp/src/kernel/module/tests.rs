@@ -232,7 +232,7 @@ fn every_kind_of_event_has_its_command() {
         assert_eq!((event.kind(), event.token), (kind, TOKEN));
         assert_eq!(event.subflow().is_none(), kind == EventKind::Closed);
     }
-    // Without what it is about, an event is none.
+    // An event without its subject is malformed.
     for command in [cmd::ADD_ADDR, cmd::REM_ADDR] {
         let mut bytes = SUB_CLOSED_V4;
         bytes[16] = command;

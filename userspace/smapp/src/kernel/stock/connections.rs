@@ -161,7 +161,7 @@ impl Connections {
         self.known.values_mut().filter(|known| known.managed)
     }
 
-    /// One of those.
+    /// A connection that is managed.
     pub fn get(&self, token: Token) -> Option<&Known> {
         self.known.get(&token).filter(|known| known.managed)
     }

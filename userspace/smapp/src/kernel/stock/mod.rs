@@ -4,8 +4,8 @@
 //!
 //! Design decisions: `mptcp_pm` names subflows by their ends, so their numbers, and which
 //! are known at all, are kept here. What its events leave out is asked of `sock_diag`; what
-//! they never tell the BPF programs do, or a listing of everything every 30 s. Where an
-//! answer cannot be had, it is none.
+//! they never tell the BPF programs do, or a listing of everything every 30 s. What
+//! cannot be found out is `None`.
 
 mod addresses;
 mod bpf;

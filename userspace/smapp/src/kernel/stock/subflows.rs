@@ -181,7 +181,7 @@ impl Subflows {
         Some(entry)
     }
 
-    /// The same; it is added if there is none.
+    /// Like `find`, but adds it if there is none.
     pub fn meet(&mut self, ends: &Ends) -> &mut Entry {
         match self.position(ends) {
             Some(index) => {

@@ -30,8 +30,8 @@ impl Ends {
         }
     }
 
-    /// Whether these are the same two ends: there are no two sockets that differ in how
-    /// they write them.
+    /// Whether these are the same addresses and ports. Whether they are mapped does not count:
+    /// no two sockets differ only in that.
     pub fn are(&self, other: &Self) -> bool {
         (self.local, self.remote) == (other.local, other.remote)
     }
