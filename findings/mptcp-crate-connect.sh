@@ -60,7 +60,7 @@ fn main() {
     });
 }
 RUST
-cargo build --quiet 2>log || { cat log >&2; cannot 'mptcp 0.1.5 does not build here'; }
+cargo build --quiet --target-dir target 2>log || { cat log >&2; cannot 'mptcp 0.1.5 does not build here'; }
 echo "mptcp 0.1.5, kernel $(uname -r)"
 
 # The namespace has no name and ends with the program in it.

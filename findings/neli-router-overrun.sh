@@ -79,7 +79,7 @@ fn main() {
     read("NlRouter", || receiver.next_typed::<u16, Buffer>().map(|m| m.map_err(|error| format!("{error:?}"))));
 }
 RUST
-cargo build --quiet 2>log || { cat log >&2; cannot 'neli 0.7.5 does not build here'; }
+cargo build --quiet --target-dir target 2>log || { cat log >&2; cannot 'neli 0.7.5 does not build here'; }
 echo "neli 0.7.5, kernel $(uname -r)"
 for ((change = 1; change <= 600; change++)); do echo "link set lo txqueuelen $change"; done >changes
 

@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 RUST
-cargo build --quiet 2>log || { cat log >&2; cannot 'netlink-packet-sock-diag 0.5.0 does not build here'; }
+cargo build --quiet --target-dir target 2>log || { cat log >&2; cannot 'netlink-packet-sock-diag 0.5.0 does not build here'; }
 echo "netlink-packet-sock-diag 0.5.0, kernel $(uname -r)"
 
 # The namespace has no name and ends with the program in it.
