@@ -162,7 +162,7 @@ struct Lab<'a> {
 
 impl<'a> Lab<'a> {
     fn new(arguments: &'a Arguments) -> Result<Self> {
-        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let top = top.canonicalize().context("the repository has moved")?;
         let payload = std::env::current_exe()?.with_file_name("experiment");
         let mut hasher = DefaultHasher::new();
