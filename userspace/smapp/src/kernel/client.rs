@@ -5,7 +5,7 @@
 //! program gave. It tells only of what has become readable since, so a socket is read until
 //! it is empty before the next poll.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -39,11 +39,17 @@ const LOCAL: EventSet = EventSet::of(&[EventKind::NewLocalAddress, EventKind::De
 /// time: events that keep coming do not put them off.
 const BATCH: u32 = 64;
 
+/// So many answers of the routing tables are kept: a flood of peers does not fill memory.
+const ROUTES_KEPT: usize = 1024;
+
 /// The running kernel, in the network namespace of the thread that connects.
 pub struct Client {
     interface: Box<dyn Interface>,
     route: Option<Route>,
     watch: Option<RouteWatch>,
+    /// What the routing tables answered since they last changed, kept once changes of
+    /// routes are heard of.
+    routes: Option<HashMap<RouteQuery, IfIndex>>,
     /// The local addresses that were told, and of which kinds of changes.
     addresses: Vec<LocalAddress>,
     told_of: EventSet,
@@ -80,6 +86,7 @@ impl Client {
             interface,
             route: None,
             watch: None,
+            routes: None,
             addresses: Vec::new(),
             told_of: EventSet::default(),
             changed: false,
@@ -166,6 +173,9 @@ impl Client {
             if let Some(watch) = &mut self.watch {
                 let changed = watch.read()?;
                 self.changed |= changed.addresses;
+                if let Some(routes) = &mut self.routes {
+                    routes.clear();
+                }
                 if changed.routes {
                     self.pending.push_back(Input::Routes);
                 }
@@ -296,11 +306,24 @@ impl Kernel for Client {
     }
 
     fn watch_routes(&mut self) -> Result<(), Error> {
-        Ok(self.watcher()?.add_routes()?)
+        self.watcher()?.add_routes()?;
+        self.routes.get_or_insert_default();
+        Ok(())
     }
 
     fn route(&mut self, query: &RouteQuery) -> Result<IfIndex, Error> {
-        Ok(self.route_socket()?.lookup(query)?)
+        let kept = self.routes.as_ref().and_then(|routes| routes.get(query));
+        if let Some(interface) = kept {
+            return Ok(*interface);
+        }
+        let interface = self.route_socket()?.lookup(query)?;
+        if let Some(routes) = &mut self.routes {
+            if routes.len() >= ROUTES_KEPT {
+                routes.clear();
+            }
+            routes.insert(*query, interface);
+        }
+        Ok(interface)
     }
 
     fn command(&mut self, command: &Command) -> Result<Answer, Error> {
