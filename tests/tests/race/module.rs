@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
-use smapp::{Client, EventSet, Kernel};
+use smapp::{Client, EventSet, Kernel, KernelKind};
 use smapp_tests::traffic::{allow_files, connect, listen};
 use smapp_tests::{Netns, module};
 use socket2::Protocol;
@@ -73,7 +73,7 @@ fn talk(host: &Netns, stop: &AtomicBool) -> Result<usize> {
     let mut talks = 0;
     while !stop.load(Relaxed) {
         let talked = host.enter(|| -> Result<(), smapp::Error> {
-            let mut client = Client::connect()?;
+            let mut client = Client::connect_to(KernelKind::Module)?;
             client.listen(EventSet::ALL)?;
             client.connections()?;
             client.statistics()?;

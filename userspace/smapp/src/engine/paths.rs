@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Where the subflows of a connection may start, and by which interface they leave.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::Context;
@@ -28,16 +27,15 @@ impl Context<'_> {
                 && address.is_none_or(|bound| bound == local.address)
                 && ifindex.is_none_or(|bound| bound == local.ifindex)
         };
-        let mut usable: Vec<_> = self.addresses.iter().filter(may_start).copied().collect();
-        usable.sort_by_key(|local| !has_subflow(connection, local));
-        let mut counts = BTreeMap::<_, usize>::new();
-        let mut turns = usable.into_iter().map(|local| {
-            let count = counts.entry((local.ifindex, local.address.is_ipv4()));
-            let turn = count.or_default();
-            *turn += 1;
-            (*turn, local)
-        });
-        let mut turns: Vec<_> = turns.by_ref().collect();
+        let mut turns: Vec<(usize, LocalAddress)> = Vec::with_capacity(self.addresses.len());
+        for used in [true, false] {
+            let usable = self.addresses.iter().filter(may_start);
+            for local in usable.filter(|local| has_subflow(connection, local) == used) {
+                let place = |a: &LocalAddress| (a.ifindex, a.address.is_ipv4());
+                let earlier = turns.iter().filter(|(_, a)| place(a) == place(local));
+                turns.push((earlier.count(), *local));
+            }
+        }
         turns.sort_by_key(|&(turn, _)| turn);
         turns.into_iter().map(|(_, local)| local).collect()
     }
@@ -73,21 +71,26 @@ impl Context<'_> {
     /// by; none if it is gone from there.
     pub fn local_address_of(&mut self, token: Token, subflow: &Subflow) -> Option<LocalAddress> {
         let of = |local: &&LocalAddress| local.address == subflow.local_address;
-        let those: Vec<_> = self.addresses.iter().filter(of).copied().collect();
+        let addresses = self.addresses;
+        let mut those = addresses.iter().filter(of).copied();
         let owner = self.connection(token).map(|connection| connection.owner);
         // What its program is bound to may be something above that interface (a VRF).
         let theirs = owner.and_then(|owner| owner.ifindex);
         if let Some(bound) = subflow.ifindex.filter(|&bound| Some(bound) != theirs) {
-            return those.into_iter().find(|local| local.ifindex == bound);
+            return those.find(|local| local.ifindex == bound);
         }
-        let first = *those.first()?;
-        if those.len() == 1 && !self.moves.contains(first.address) {
+        let first = those.next()?;
+        let second = those.next();
+        if second.is_none() && !self.moves.contains(first.address) {
             return Some(first);
         }
         // The routing tables may still lead to where the address was.
         let query = self.route_query(token, &first, subflow.remote());
         match self.kernel.route(&query) {
-            Ok(out) => those.into_iter().find(|local| local.ifindex == out),
+            Ok(out) => {
+                let mut those = addresses.iter().filter(of).copied();
+                those.find(|local| local.ifindex == out)
+            }
             Err(_) => Some(first),
         }
     }

@@ -5,7 +5,7 @@
 //! program gave. It tells only of what has become readable since, so a socket is read until
 //! it is empty before the next poll.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub struct Client {
     watch: Option<RouteWatch>,
     /// What the routing tables answered since they last changed, kept once changes of
     /// routes are heard of.
-    routes: Option<HashMap<RouteQuery, IfIndex>>,
+    routes: Option<BTreeMap<RouteQuery, IfIndex>>,
     /// The local addresses that were told, and of which kinds of changes.
     addresses: Vec<LocalAddress>,
     told_of: EventSet,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::IfIndex;
 
 /// By which interface do packets of a socket leave?
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RouteQuery {
     /// The local address of the socket, if it has one.
     pub from: Option<IpAddr>,

@@ -226,19 +226,22 @@ impl Fullmesh {
         event: &str,
     ) -> Option<Duration> {
         let connection = context.connection(token)?;
-        let subflows = connection.subflows.clone();
         if local.address.is_ipv4() != remote.1.is_ipv4()
-            || subflows.len() >= self.options.max_subflows.into()
+            || connection.subflows.len() >= self.options.max_subflows.into()
         {
             return None;
         }
-        let from_there = subflows.iter().filter(|s| {
-            s.local_address == local.address && context.local_address_of(token, s) == Some(local)
-        });
-        let from_there: Vec<_> = from_there.collect();
-        if from_there.len() >= self.options.max_per_address.into()
-            || from_there.iter().any(|s| s.remote() == remote.1)
-        {
+        let subflows = connection.subflows.clone();
+        let mut from_there: usize = 0;
+        for subflow in subflows.iter().filter(|s| s.local_address == local.address) {
+            if context.local_address_of(token, subflow) == Some(local) {
+                if subflow.remote() == remote.1 {
+                    return None;
+                }
+                from_there += 1;
+            }
+        }
+        if from_there >= self.options.max_per_address.into() {
             return None;
         }
         let pair = Pair::new(&local, remote.1);
